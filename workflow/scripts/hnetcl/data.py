@@ -1,0 +1,168 @@
+"""Datasets as arrays: found or downloaded, checked against known checksums, prepared once.
+
+A prepared dataset is one ``.npz`` file with uint8 images ``[N, side, side]`` and int64 labels ``[N]`` for training and
+test. Training jobs read nothing else.
+"""
+
+import gzip
+import hashlib
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hnetcl.files import written_whole
+
+# MD5 of the unpacked files and their number of images, from the original distribution (LeCun et al., 1998).
+MNIST_FILES = {
+    "train_images": ("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb", 60_000),
+    "train_labels": ("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624", 60_000),
+    "test_images": ("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea", 10_000),
+    "test_labels": ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637", 10_000),
+}
+DIGITS_TEST_SHARE = 0.2
+
+
+class DatasetError(Exception):
+    """A dataset that is absent, incomplete or altered; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels as prepared, with the SHA-256 of their contents."""
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    largest_value: int
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return int(self.train_labels.max()) + 1
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over all arrays: two datasets agree exactly when this does."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+
+def load_digits() -> Dataset:
+    """Return scikit-learn's 1,797 handwritten digits (8 x 8, values 0..16), a fifth of each class for testing."""
+    from sklearn.datasets import load_digits as load
+    from sklearn.model_selection import train_test_split
+
+    bunch = load()
+    train, test = train_test_split(
+        np.arange(len(bunch.target)), test_size=DIGITS_TEST_SHARE, stratify=bunch.target, random_state=0
+    )
+    images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
+    return Dataset("digits", images[train], labels[train], images[test], labels[test], largest_value=16)
+
+
+def load_mnist(data_dir: str | Path, download: bool = True) -> Dataset:
+    """Return MNIST from ``data_dir``, a torchvision root: ``MNIST/raw`` with the files packed (.gz) or unpacked.
+
+    Files that are not there are downloaded by torchvision unless ``download`` is false.
+
+    Raises:
+        DatasetError: a file is absent and cannot be downloaded, or its MD5 differs from the known one.
+    """
+    raw = Path(data_dir) / "MNIST" / "raw"
+    if download and any(_find(raw, name) is None for name, _, _ in MNIST_FILES.values()):
+        _download_mnist(data_dir)
+    arrays = {key: _read_mnist_file(raw, *facts) for key, facts in MNIST_FILES.items()}
+    return Dataset("mnist", **arrays, largest_value=255)
+
+
+def _find(raw: Path, name: str) -> Path | None:
+    """Return the unpacked file if there is one, else the packed one, else None."""
+    return next((path for path in (raw / name, raw / f"{name}.gz") if path.is_file()), None)
+
+
+def _download_mnist(data_dir: str | Path) -> None:
+    from torchvision.datasets import MNIST
+
+    try:
+        MNIST(data_dir, download=True)
+    except (OSError, RuntimeError) as error:
+        names = ", ".join(f"{name}[.gz]" for name, _, _ in MNIST_FILES.values())
+        raise DatasetError(
+            f"MNIST is not in '{Path(data_dir) / 'MNIST' / 'raw'}' and could not be downloaded ({error}). Copy the "
+            f"files {names} there, packed or unpacked, or set 'data_dir' to a directory that holds MNIST/raw."
+        ) from error
+
+
+def _read_mnist_file(raw: Path, name: str, md5: str, count: int) -> np.ndarray:
+    path = _find(raw, name)
+    if path is None:
+        raise DatasetError(f"MNIST file '{raw / name}' is missing, and so is '{name}.gz' beside it.")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, OSError, zlib.error) as error:
+        found = hashlib.md5(path.read_bytes()).hexdigest()
+        raise DatasetError(
+            f"'{path}' cannot be unpacked ({error}): its own MD5 is {found}; unpacked it should have {md5}. It is "
+            "truncated or altered: delete it and download or copy it again."
+        ) from error
+    found = hashlib.md5(content).hexdigest()
+    if found != md5:
+        raise DatasetError(
+            f"'{path}' has the MD5 {found} (unpacked), but should have {md5}. It is truncated or altered: delete it "
+            "and download or copy it again."
+        )
+    dimensions = content[3]
+    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
+    array = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    assert len(array) == count, (path, shape)
+    return array.astype(np.int64) if dimensions == 1 else array
+
+
+def save(dataset: Dataset, path: str | Path) -> None:
+    """Write the prepared dataset to ``path`` (.npz)."""
+    with written_whole(path) as aside:
+        np.savez(aside, **vars(dataset), sha256=dataset.sha256)
+
+
+def load(path: str | Path) -> Dataset:
+    """Read what ``save`` wrote.
+
+    Raises:
+        DatasetError: the file is absent, truncated, or its contents differ from the SHA-256 it was written with.
+    """
+    try:
+        with np.load(path) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"prepared dataset '{path}' does not exist: run prepare_dataset.py first."
+        ) from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(
+            f"prepared dataset '{path}' cannot be read ({error}): delete it and prepare it again."
+        ) from error
+    expected = str(arrays.pop("sha256"))
+    dataset = Dataset(str(arrays.pop("name")), largest_value=int(arrays.pop("largest_value")), **arrays)
+    if dataset.sha256 != expected:
+        raise DatasetError(
+            f"prepared dataset '{path}' has the SHA-256 {dataset.sha256}, but was written with {expected}: delete it "
+            "and prepare it again."
+        )
+    return dataset
+
+
+def load_raw(name: str, data_dir: str | Path) -> Dataset:
+    """Return the dataset called ``name`` ("digits" or "mnist")."""
+    return LOADERS[name](data_dir)
+
+
+LOADERS = {"digits": lambda data_dir: load_digits(), "mnist": load_mnist}

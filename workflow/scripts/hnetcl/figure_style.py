@@ -1,0 +1,128 @@
+"""One look for every figure: a paper's column, a fixed colour a method, an axis for accuracies near 100 %.
+
+Only fonts that ship with matplotlib are used and no dates are written, so that the same table gives the same
+bytes on every machine.
+"""
+
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hnetcl.files import written_whole
+from hnetcl.records import BASELINES, BOUNDS, HNET_METHODS
+
+TEXT_WIDTH = 5.5  # inches, the text width of an ICLR paper
+SMALL = 6  # points
+SMALL_GREY = {"fontsize": SMALL, "color": "0.35"}  # numbers beside a panel, notes below a figure
+
+_PALETTE = sns.color_palette("colorblind")
+_METHOD_COLOURS = dict(
+    zip((*HNET_METHODS, *BASELINES, *BOUNDS), (_PALETTE[i] for i in (0, 2, 9, 1, 8, 4, 3, 7)), strict=True)
+)
+_OTHER_COLOUR = _PALETTE[5]
+
+_RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.labelsize": 7,
+    "axes.titlesize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "0.3",
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": 7,
+    "xtick.major.size": 2,
+    "ytick.major.size": 0,
+    "xtick.major.width": 0.6,
+    "grid.linewidth": 0.4,
+    "grid.color": "0.88",
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # letters stay letters in the PDF
+    "savefig.dpi": 300,
+}
+
+# Labels of an accuracy axis, the most telling first; further ones fill the gaps that remain.
+_TICKS = (100, 99, 90, 0, 50, 95, 99.5, 98, 80, 20, 97, 70, 99.8, 96, 60, 30, 10, 85, 40)
+_TICK_GAP = 0.17  # of the axis: what a label needs beside its neighbour
+_SOFTENING = 0.1  # percentage points of error
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw inside this block; matplotlib's own settings are left as they were."""
+    with sns.axes_style("whitegrid", rc=_RC), mpl.rc_context(_RC):
+        yield
+
+
+def method_colour(method: str) -> tuple[float, float, float]:
+    """Return the colour of ``method`` (its label) in every figure; unknown methods share one."""
+    return _METHOD_COLOURS.get(method, _OTHER_COLOUR)
+
+
+def accuracy_scale() -> tuple[Callable, Callable]:
+    """Return a scale for accuracies in percent and its inverse: logarithmic in the error, ``-log10(100.1 - a)``.
+
+    Between 99 and 99.8 lies as much as between 50 and 90. The added 0.1 keeps an accuracy of 100 on the axis.
+    """
+    full = 100 + _SOFTENING
+    return (
+        lambda accuracy: -np.log10(np.maximum(full - np.asarray(accuracy, dtype=float), 1e-9)),
+        lambda position: full - 10.0 ** -np.asarray(position, dtype=float),
+    )
+
+
+def set_accuracy_axis(ax: Axes, values: np.ndarray, margin: float = 0.08) -> None:
+    """Give ``ax`` an accuracy scale around ``values`` in percent, ``margin`` (a fraction of it) on each side."""
+    forward, inverse = accuracy_scale()
+    low, high = forward(np.min(values)), forward(np.max(values))
+    pad = max((high - low) * margin, 0.05)
+    limits = float(inverse(low - pad)), float(inverse(high + pad))
+    ticks = accuracy_ticks(*limits)
+    ax.set_xscale("function", functions=(forward, inverse))
+    ax.set_xlim(limits)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+
+
+def accuracy_ticks(low: float, high: float) -> list[float]:
+    """Return the accuracies in percent to label on an axis from ``low`` to ``high``."""
+    forward, _ = accuracy_scale()
+    gap = _TICK_GAP * (forward(high) - forward(low))
+    ticks: list[float] = []
+    for candidate in _TICKS:
+        if low <= candidate <= high and all(abs(forward(candidate) - forward(t)) >= gap for t in ticks):
+            ticks.append(candidate)
+    if len(ticks) < 2:
+        ticks = [float(t) for t in MaxNLocator(3).tick_values(low, high) if low <= t <= min(high, 100)]
+    return sorted(ticks)
+
+
+def require_experiments(table: pd.DataFrame, experiments: list[str]) -> None:
+    """Raise ``ValueError`` that names those of ``experiments`` (titles) without a row in ``table``."""
+    present = set(table["experiment"])
+    if missing := sorted(set(experiments) - present):
+        raise ValueError(f"nothing to draw of the experiments {missing}. Allowed: {sorted(present)}.")
+
+
+def add_note(figure: Figure, text: str) -> None:
+    """Write ``text`` below ``figure``, over its whole width."""
+    figure.supxlabel(textwrap.fill(text, 130), x=0.01, ha="left", **SMALL_GREY)
+
+
+def save_figure(figure: Figure, png: str | Path, pdf: str | Path) -> None:
+    """Write ``figure`` as PNG (300 dpi) and as PDF, without the date and the version of the drawing program."""
+    with written_whole(png) as aside:
+        figure.savefig(aside, format="png", metadata={"Software": None})
+    with written_whole(pdf) as aside:
+        figure.savefig(
+            aside, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None}
+        )

@@ -1,0 +1,115 @@
+"""The chunked hypernetwork: from a task embedding to all weights of a target network."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from hnetcl.layers import ACTIVATIONS, with_ones, xavier_affine
+from hnetcl.streams import draw_runs
+
+
+class ChunkedHypernetwork:
+    """An MLP that maps [task embedding; chunk embedding] to one chunk of the target's weights, for R runs at once.
+
+    All chunks of a task are generated as one batch and laid end to end; what the last chunk holds beyond
+    ``target_size`` is surplus and never used. ``shared`` holds the parameters that all tasks share (theta_h of the
+    paper): the chunk embeddings ``[R, chunks, c]``, the hidden layers ``[R, in + 1, out]`` and the output layer
+    ``[R, h + 1, chunk_size]``, the last two homogeneous (see ``layers``). ``task_embeddings`` holds one tensor
+    ``[R, e]`` a task.
+
+    Initialisation as published: Xavier-uniform weights, zero biases, N(0, 1) embeddings, all drawn at once.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        num_tasks: int,
+        target_size: int,
+        *,
+        task_embedding: int,
+        chunk_embedding: int,
+        hidden: Sequence[int],
+        activation: str,
+        chunk_size: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
+        self.target_size = target_size
+        self.chunk_size = chunk_size
+        self.num_chunks = ceil(target_size / chunk_size)
+        self._activation = ACTIVATIONS[activation]
+
+        def draw(name: str, draw_one) -> Tensor:
+            value = draw_runs(seeds, draw_one, "hypernetwork", name)
+            return value.to(device, dtype).requires_grad_()
+
+        widths = [task_embedding + chunk_embedding, *hidden]
+        self.shared: dict[str, Tensor] = {
+            "chunk_embeddings": draw(
+                "chunk embeddings", lambda g: torch.randn(self.num_chunks, chunk_embedding, generator=g)
+            )
+        }
+        for layer, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            self.shared[f"hidden_{layer}"] = draw(
+                f"hidden layer {layer}", lambda g, i=fan_in, o=fan_out: xavier_affine(g, i, o)
+            )
+        self.shared["output"] = draw("output layer", lambda g: xavier_affine(g, widths[-1], chunk_size))
+        self.task_embeddings = [
+            draw(f"task embedding {task}", lambda g: torch.randn(task_embedding, generator=g))
+            for task in range(num_tasks)
+        ]
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers of one run: shared parameters and all task embeddings."""
+        return sum(p[0].numel() for p in [*self.shared.values(), *self.task_embeddings])
+
+    def embeddings(self, tasks: Sequence[int]) -> Tensor:
+        """Return the embeddings of ``tasks`` as constants, ``[R, tasks, e]``."""
+        return torch.stack([self.task_embeddings[task].detach() for task in tasks], dim=1)
+
+    def features(self, embeddings: Tensor, shared: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the input of the output layer for each task and chunk, with its constant 1.
+
+        ``embeddings [R, T, e]`` gives ``[R, T * chunks, h + 1]``, task by task. ``shared`` replaces the network's own
+        parameters, e.g. by those of a snapshot or a look-ahead step.
+        """
+        shared = self.shared if shared is None else shared
+        chunks = shared["chunk_embeddings"]
+        runs, tasks, width = embeddings.shape
+        hidden = [shared[name] for name in shared if name.startswith("hidden_")]
+        if hidden:
+            # The first layer sees every pair of a task and a chunk: what each contributes is computed once and added.
+            by_task = embeddings @ hidden[0][:, :width]
+            by_chunk = with_ones(chunks) @ hidden[0][:, width:]
+            x = self._activation(by_task.unsqueeze(2) + by_chunk.unsqueeze(1)).flatten(1, 2)
+            for layer in hidden[1:]:
+                x = self._activation(with_ones(x) @ layer)
+        else:
+            pairs = (runs, tasks, self.num_chunks, -1)
+            x = torch.cat([embeddings.unsqueeze(2).expand(pairs), chunks.unsqueeze(1).expand(pairs)], dim=3)
+            x = x.flatten(1, 2)
+        return with_ones(x)
+
+    def weights(self, features: Tensor, output: Tensor | None = None) -> Tensor:
+        """Apply the output layer: ``[R, T * chunks, h + 1]`` to ``[R, T, chunks * chunk_size]``, surplus included."""
+        chunks = features @ (self.shared["output"] if output is None else output)
+        return chunks.view(len(chunks), -1, self.num_chunks * self.chunk_size)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all parameters by name."""
+        return {
+            name: value.detach()
+            for name, value in [
+                *self.shared.items(),
+                *((f"task_{t}", e) for t, e in enumerate(self.task_embeddings)),
+            ]
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what ``state_dict`` returned."""
+        for name, value in self.state_dict().items():
+            value.copy_(state[name])

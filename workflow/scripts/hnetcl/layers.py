@@ -1,0 +1,42 @@
+"""Layers over the run axis: every tensor carries R runs in front, every layer is one batched matrix product.
+
+Affine maps of the hypernetwork are kept in homogeneous form, ``[R, inputs + 1, outputs]`` with the bias as the last
+row, so that one product applies weight and bias together and a layer is a single tensor.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ACTIVATIONS = {"relu": functional.relu, "elu": functional.elu, "sigmoid": torch.sigmoid}
+
+
+def with_ones(x: Tensor) -> Tensor:
+    """Append the constant 1 that meets the bias row: ``[..., n] -> [..., n + 1]``."""
+    return functional.pad(x, (0, 1), value=1.0)
+
+
+def xavier_uniform(generator: torch.Generator, fan_out: int, fan_in: int) -> Tensor:
+    """Draw a weight ``[fan_out, fan_in]`` from U(-a, a), a = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    return torch.empty(fan_out, fan_in).uniform_(-bound, bound, generator=generator)
+
+
+def xavier_affine(generator: torch.Generator, fan_in: int, fan_out: int) -> Tensor:
+    """Draw a homogeneous layer ``[fan_in + 1, fan_out]``: Xavier-uniform weight, zero bias (last row)."""
+    weight = xavier_uniform(generator, fan_out, fan_in).T
+    return functional.pad(weight, (0, 0, 0, 1)).contiguous()
+
+
+def fan_in_uniform(generator: torch.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
+    """Draw a weight or bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of ``torch.nn.Linear``."""
+    bound = 1 / math.sqrt(fan_in)
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean softmax cross-entropy of each run: ``[R, B, K]`` and ``[R, B]`` to ``[R]``."""
+    losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return losses.view(labels.shape).mean(1)

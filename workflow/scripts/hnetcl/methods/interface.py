@@ -1,0 +1,82 @@
+"""What training and evaluation ask of a method."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from hnetcl.spec import RunSpec
+from hnetcl.tasks import Batch, TaskSequence
+
+
+class Prediction(NamedTuple):
+    """For each sample the label within its task and, where the method must tell the task, that task; ``[R, B]``.
+
+    A method that answers with a unit of one common output layer in CL3 splits the unit's number into the two.
+    """
+
+    labels: Tensor
+    tasks: Tensor | None = None
+
+
+# Maps inputs ``[R, B, inputs]`` of the task with the given number to a prediction; only CL1 may use the number.
+Predictor = Callable[[Tensor, int], Prediction]
+
+
+class Method(ABC):
+    """A method in training, for all seeds of a pack at once.
+
+    ``begin_task``, then ``step`` once an iteration, then ``end_task``; ``predictor`` at any time in between. All
+    tensors carry the run axis R in front. ``state_dict`` must hold all that a resumed run needs to go on exactly.
+    """
+
+    #: Whether the training data of a task are its own or those of all tasks so far.
+    trains_on_seen_tasks: ClassVar[bool] = False
+
+    def __init__(self, spec: RunSpec, sequence: TaskSequence):
+        self.spec = spec
+        self.sequence = sequence
+
+    @property
+    def num_outputs(self) -> int:
+        """Output units: one head of classes for every task, or one head shared by all (CL2)."""
+        heads = 1 if self.spec.scenarios == ("cl2",) else self.sequence.num_tasks
+        return heads * self.sequence.classes_per_task
+
+    def head(self, task: int) -> slice:
+        """Output units of ``task``."""
+        classes = self.sequence.classes_per_task
+        first = 0 if self.spec.scenarios == ("cl2",) else task * classes
+        return slice(first, first + classes)
+
+    @abstractmethod
+    def begin_task(self, task: int) -> None:
+        """Prepare to learn ``task``."""
+
+    @abstractmethod
+    def step(self, batch: Batch, iteration: int) -> Tensor:
+        """Learn from one batch; return the task loss of each run, ``[R]``."""
+
+    def end_task(self, task: int) -> None:  # noqa: B027 - most methods have nothing to do here
+        """Wind up after the last step of ``task``."""
+
+    @abstractmethod
+    def predictor(self, scenario: str, learned: int) -> Predictor:
+        """Return a function that predicts as the method stands now, after ``learned`` tasks."""
+
+    def predicts_unseen_tasks(self, scenario: str) -> bool:
+        """Whether predictions for tasks that are not learned yet mean anything in ``scenario``."""
+        return scenario != "cl3"
+
+    @abstractmethod
+    def parameter_counts(self) -> dict[str, int]:
+        """Return ``trainable`` numbers of one run and the ``target`` network's size."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as tensors and plain containers."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned, also in the middle of a task."""

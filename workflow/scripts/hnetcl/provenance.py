@@ -1,0 +1,50 @@
+"""Where a number comes from: code, libraries, machine, data."""
+
+import hashlib
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def code_version() -> str:
+    """Return the commit (with "+changes" where library or scripts differ from it) or, outside git, a content hash."""
+    folder = PACKAGE.parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return commit + ("+changes" if git("status", "--porcelain", "--", str(folder)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return f"content-{content_hash()}"
+
+
+def content_hash() -> str:
+    """Return a hash of the library's source, first 12 hex digits."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(str(path.relative_to(PACKAGE)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def describe(*, device: str, threads: int, dataset_name: str, dataset_sha256: str) -> dict:
+    """Return the provenance block of a record."""
+    import numpy
+    import torch
+
+    return {
+        "code_version": code_version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "device": device,
+        "threads": threads,
+        "dataset": {"name": dataset_name, "sha256": dataset_sha256},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

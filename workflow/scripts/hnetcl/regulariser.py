@@ -1,0 +1,235 @@
+"""The output regulariser: keep the networks generated for earlier tasks where they were.
+
+For task T it adds  beta / (T - 1) * sum_{t < T} || f(e_t, theta*) - f(e_t, theta + delta) ||^2  (paper, eq. 2), where
+theta* is the hypernetwork before task T, delta the step the optimiser would take on the task loss alone (a constant),
+and the square is summed over all weights that count. Both forms below give its gradient at theta + delta.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hnetcl.hypernetwork import ChunkedHypernetwork
+from hnetcl.streams import draw_runs
+
+# One pass over a large array in memory takes about as long as this many floating-point operations an element do
+# inside a matrix product; only the choice between the two forms depends on it.
+OPERATIONS_PER_PASS = 32
+
+
+class Segment(NamedTuple):
+    """Columns ``start:stop`` of the chunks, and which rows count there: bool ``[tasks, chunks]``, None for all."""
+
+    start: int
+    stop: int
+    counted: Tensor | None
+
+
+def column_segments(
+    num_chunks: int, chunk_size: int, counted: Sequence[Sequence[tuple[int, int]]]
+) -> list[Segment]:
+    """Cut the columns of a chunk so that inside a segment each (task, chunk) counts wholly or not at all.
+
+    ``counted[t]`` lists the half-open ranges of the flat weight vector that count for task t. The surplus of the last
+    chunk and masked heads are both just positions outside these ranges. A segment where nothing counts is left out.
+    """
+    edges = {0, chunk_size} | {edge % chunk_size for ranges in counted for pair in ranges for edge in pair}
+    starts = torch.arange(num_chunks) * chunk_size
+    segments: list[Segment] = []
+    for start, stop in pairwise(sorted(edges)):
+        position = starts + start
+        rows = torch.stack(
+            [sum((position >= a) & (position < b) for a, b in ranges).bool() for ranges in counted]
+        )
+        if segments and segments[-1].stop == start and torch.equal(segments[-1].counted, rows):
+            segments[-1] = segments[-1]._replace(stop=stop)
+        elif rows.any():
+            segments.append(Segment(start, stop, rows))
+    return [s._replace(counted=None) if s.counted.all() else s for s in segments]
+
+
+class OutputRegulariser(ABC):
+    """The regulariser during one task: a snapshot of the hypernetwork taken before it, and the earlier tasks.
+
+    Args:
+        hypernetwork: the network to protect, in the state it had before the task.
+        snapshot: its shared parameters in that state; read, never changed.
+        beta: strength; the published code sums over weights and divides by the number of regularised tasks.
+        counted: for each earlier task, the ranges of the flat weight vector that are held.
+        subsets: ``[R, iterations, k]``, the k earlier tasks held in each iteration; None holds all in each.
+    """
+
+    def __init__(
+        self,
+        hypernetwork: ChunkedHypernetwork,
+        snapshot: Mapping[str, Tensor],
+        beta: float,
+        counted: Sequence[Sequence[tuple[int, int]]],
+        subsets: Tensor | None = None,
+    ):
+        self.hypernetwork = hypernetwork
+        self.snapshot = snapshot
+        self.num_tasks = len(counted)
+        self.subsets = subsets
+        self.scale = beta / (self.num_tasks if subsets is None else subsets.shape[2])
+        self._embeddings = hypernetwork.embeddings(range(self.num_tasks))
+        device = self._embeddings.device
+        segments = column_segments(hypernetwork.num_chunks, hypernetwork.chunk_size, counted)
+        self._segments = [
+            s if s.counted is None else s._replace(counted=s.counted.to(device)) for s in segments
+        ]
+
+    @abstractmethod
+    def value_and_add_gradient(
+        self, shifted: Mapping[str, Tensor], gradients: dict[str, Tensor], iteration: int, value: bool = False
+    ) -> Tensor | None:
+        """Add the gradient at the parameters ``shifted`` to ``gradients``; return the value ``[R]`` if asked for."""
+
+    def _chosen(self, per_task: Tensor, iteration: int) -> Tensor:
+        """Pick this iteration's tasks from ``[R, tasks, ...]``."""
+        if self.subsets is None:
+            return per_task
+        return _pick(per_task, self.subsets[:, iteration])
+
+    def _shifted_features(
+        self, shifted: Mapping[str, Tensor], iteration: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the features at ``shifted`` and the leaves (all but the output layer) they can be derived by."""
+        leaves = {
+            name: value.detach().requires_grad_() for name, value in shifted.items() if name != "output"
+        }
+        with torch.enable_grad():
+            features = self.hypernetwork.features(self._chosen(self._embeddings, iteration), leaves)
+        return features, leaves
+
+    def _counted_rows(self, segment: Segment, iteration: int, features: Tensor) -> Tensor | None:
+        """Return 1 for rows that count in ``segment``, else 0, shaped to scale ``[R, tasks * chunks, ...]``."""
+        if segment.counted is None:
+            return None
+        counted = self._chosen(segment.counted.expand(len(features), -1, -1), iteration)
+        return counted.flatten(1).unsqueeze(2).to(features)
+
+
+class ExplicitRegulariser(OutputRegulariser):
+    """The published form: store every earlier task's weights, generate them anew in every iteration, compare."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        with torch.no_grad():
+            features = self.hypernetwork.features(self._embeddings, self.snapshot)
+            chunks = features @ self.snapshot["output"]
+        self._targets = chunks.unflatten(1, (self.num_tasks, -1))  # [R, tasks, chunks, chunk_size]
+
+    def value_and_add_gradient(self, shifted, gradients, iteration, value=False):
+        """See ``OutputRegulariser``."""
+        features, leaves = self._shifted_features(shifted, iteration)
+        output = shifted["output"].detach().requires_grad_()
+        with torch.enable_grad():
+            change = features @ output - self._chosen(self._targets, iteration).flatten(1, 2)
+            total = change.new_zeros(len(change))
+            for segment in self._segments:
+                part = change[:, :, segment.start : segment.stop]
+                rows = self._counted_rows(segment, iteration, features)
+                total = total + (part if rows is None else part * rows).square().sum((1, 2))
+            total = self.scale * total
+        leaves["output"] = output
+        for name, extra in zip(leaves, torch.autograd.grad(total.sum(), leaves.values()), strict=True):
+            gradients[name] = gradients[name] + extra
+        return total.detach() if value else None
+
+
+class ExactRegulariser(OutputRegulariser):
+    """The same sum without generating, or storing, any earlier task's weights.
+
+    With the output layer in homogeneous form, W = A'z, let A*, z* be the snapshot. A chunk changes by
+    A'z - A*'z* = A'(z - z*) + (A - A*)'z* = P'c with P = [A; A - A*] and c = [z - z*; z*]. With one row c a task and
+    chunk collected in C, the sum of squares over a segment of columns is
+
+        sum ||P'c||^2 = <P P', C'C>,   d/dP = 2 C'C P,   d/dC = 2 C P P',
+
+    two products with a matrix of the size of the output layer, whatever the number of tasks. The differences stand
+    explicitly in P and C, so nothing cancels. Columns where some rows do not count (surplus of the last chunk, masked
+    heads) form segments of their own with those rows of C set to zero.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        with torch.no_grad():
+            features = self.hypernetwork.features(self._embeddings, self.snapshot)
+        self._features = features.unflatten(1, (self.num_tasks, -1))  # [R, tasks, chunks, h + 1]
+        runs, width, chunk_size = self.snapshot["output"].shape
+        self._stacked = features.new_empty(runs, 2 * width, chunk_size)  # P, reused by every iteration
+
+    @property
+    def output_workspace(self) -> Tensor:
+        """Where the shifted output layer may be written to save a copy, ``[R, h + 1, chunk_size]``."""
+        return self._stacked[:, : self._stacked.shape[1] // 2]
+
+    def value_and_add_gradient(self, shifted, gradients, iteration, value=False):
+        """See ``OutputRegulariser``."""
+        features, leaves = self._shifted_features(shifted, iteration)
+        with torch.no_grad():
+            P, width = self._stacked, features.shape[2]
+            if shifted["output"].data_ptr() != P.data_ptr():
+                P[:, :width].copy_(shifted["output"])
+            torch.sub(P[:, :width], self.snapshot["output"], out=P[:, width:])
+            before = self._chosen(self._features, iteration).flatten(1, 2)
+            C = torch.cat([features - before, before], dim=2)
+            total = C.new_zeros(len(C)) if value else None
+            by_feature = torch.zeros_like(features)
+            for segment in self._segments:
+                columns = slice(segment.start, segment.stop)
+                rows = self._counted_rows(segment, iteration, features)
+                counted = C if rows is None else C * rows
+                S = counted.transpose(1, 2) @ counted
+                P_columns = P[:, :, columns]
+                # A stands in both halves of P, z in the first half of c only: the other blocks are not needed.
+                gram = P_columns @ P_columns[:, : 2 * width if value else width].transpose(1, 2)
+                by_feature.baddbmm_(counted, gram[:, :, :width], alpha=2 * self.scale)
+                gradients["output"][:, :, columns].baddbmm_(
+                    S[:, :width] + S[:, width:], P_columns, alpha=2 * self.scale
+                )
+                if value:
+                    total += self.scale * (gram * S).sum((1, 2))
+        extras = torch.autograd.grad(features, leaves.values(), by_feature)
+        for name, extra in zip(leaves, extras, strict=True):
+            gradients[name] = gradients[name] + extra
+        return total
+
+
+def choose_form(hypernetwork: ChunkedHypernetwork, num_tasks: int) -> type[OutputRegulariser]:
+    """Return the form that counts fewer operations for ``num_tasks`` earlier tasks an iteration."""
+    width = hypernetwork.shared["output"].shape[1]
+    rows, columns = num_tasks * hypernetwork.num_chunks, hypernetwork.chunk_size
+    # Explicit: generate (a product) and derive (two), and about four passes over what was generated.
+    explicit = rows * columns * (3 * 2 * width + 4 * OPERATIONS_PER_PASS)
+    # Exact: P P' and S P over the columns, C'C and C P P' over the rows, one pass to form each half of P.
+    exact = columns * (8 * width**2 + 2 * width * OPERATIONS_PER_PASS) + rows * 12 * width**2
+    return ExactRegulariser if exact < explicit else ExplicitRegulariser
+
+
+FORMS = {"exact": ExactRegulariser, "explicit": ExplicitRegulariser}
+
+
+def draw_subsets(seeds: Sequence[int], task: int, size: int, iterations: int) -> Tensor | None:
+    """Draw ``size`` distinct earlier tasks for each iteration of ``task``, ``[R, iterations, size]``.
+
+    None where there are no more earlier tasks than that: all of them are then held in every iteration.
+    """
+    if task <= size:
+        return None
+    return draw_runs(
+        seeds,
+        lambda g: torch.rand(iterations, task, generator=g).topk(size, dim=1).indices,
+        "regularised tasks",
+        task,
+    )
+
+
+def _pick(per_task: Tensor, tasks: Tensor) -> Tensor:
+    """Index ``[R, tasks, ...]`` by ``[R, k]`` to ``[R, k, ...]``."""
+    return per_task[torch.arange(len(per_task), device=per_task.device).unsqueeze(1), tasks]

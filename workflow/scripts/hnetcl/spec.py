@@ -1,0 +1,208 @@
+"""From configuration files to run specifications: validated, resolved, hashed; data all the way.
+
+A *training* is what one job does: (experiment, method, the scenarios it serves, seed) with every hyper-parameter.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+from hnetcl.catalogue import METHODS, SCENARIOS
+
+SCHEMAS = Path(__file__).resolve().parents[3] / "config" / "schemas"
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be run; the message names file, key, value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class SequenceSpec:
+    """The sequence of tasks; keys as in ``experiment.schema.yaml``."""
+
+    kind: str
+    tasks: int
+    assignment: str
+    classes_per_task: int | None = None
+    first_task: str | None = None
+    data_seed: int | None = None
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """Hidden layers and activation of the target network."""
+
+    hidden: tuple[int, ...]
+    activation: str
+
+
+@dataclass(frozen=True)
+class OptimisationSpec:
+    """Iterations a task, batch size and Adam's settings."""
+
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    betas: tuple[float, float]
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides the result of a training, for one seed."""
+
+    experiment: str
+    title: str
+    dataset: str
+    sequence: SequenceSpec
+    target: TargetSpec
+    optimisation: OptimisationSpec
+    method: str
+    label: str
+    training: str
+    scenarios: tuple[str, ...]
+    settings: Mapping[str, Any]
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the specification as plain JSON data."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all that decides the numbers (not of the names in tables), first 16 hex digits."""
+        content = {key: value for key, value in self.as_dict().items() if key not in ("title", "label")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One file of ``config/experiments``, validated."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Name in tables and figures."""
+        return self.settings["title"]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds to run."""
+        return list(self.settings["seeds"])
+
+    def trainings(self) -> Iterator[tuple[str, str]]:
+        """Yield (method, training), e.g. ("hnet_ent", "cl1-cl3"), for the scenarios that are asked for."""
+        for method, settings in self.settings["methods"].items():
+            for served in METHODS[method].trainings:
+                if wanted := [scenario for scenario in served if scenario in settings["scenarios"]]:
+                    yield method, "-".join(wanted)
+
+    def spec(self, method: str, training: str, seed: int) -> RunSpec:
+        """Resolve the specification of one training and seed.
+
+        Raises:
+            ConfigurationError: the experiment has no such method or training, or the seed is no integer >= 0.
+        """
+        available = list(self.trainings())
+        if (method, training) not in available:
+            allowed = ", ".join("/".join(pair) for pair in available)
+            raise ConfigurationError(
+                f"experiment '{self.name}' has no training '{method}/{training}'. Allowed: {allowed}."
+            )
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise ConfigurationError(f"seed = {seed!r} is not allowed. Allowed: an integer >= 0.")
+        settings = dict(self.settings["methods"][method])
+        settings.pop("scenarios")
+        sections = {key: self.settings[key] for key in ("sequence", "target", "optimisation")}
+        return RunSpec(
+            experiment=self.name,
+            title=self.title,
+            dataset=self.settings["dataset"],
+            sequence=SequenceSpec(**sections["sequence"]),
+            target=TargetSpec(**sections["target"]),
+            optimisation=OptimisationSpec(**sections["optimisation"]),
+            method=method,
+            label=METHODS[method].label,
+            training=training,
+            scenarios=tuple(training.split("-")),
+            settings=settings,
+            seed=seed,
+        )
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Read and validate one experiment file.
+
+    Raises:
+        ConfigurationError: the file is missing, no YAML, or breaks ``experiment.schema.yaml``.
+    """
+    path = Path(path)
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        names = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigurationError(
+            f"experiment file '{path}' does not exist. Allowed in that directory: {names}."
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"experiment file '{path}' is no YAML: {error}") from error
+    validate(settings, "experiment", path)
+    return Experiment(path.stem, settings)
+
+
+def validate(settings: object, schema: str, source: str | Path) -> None:
+    """Check ``settings``, read from ``source``, against ``config/schemas/<schema>.schema.yaml``.
+
+    Raises:
+        ConfigurationError: naming every offending key, its value, and what is allowed there.
+    """
+    validator = Draft202012Validator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
+    errors = sorted(validator.iter_errors(settings), key=lambda error: list(map(str, error.absolute_path)))
+    if errors:
+        lines = "\n".join(f"  {_explain(error)}" for error in errors)
+        raise ConfigurationError(f"{source} is not a valid configuration:\n{lines}")
+
+
+def _explain(error: ValidationError) -> str:
+    """Say in one line which key has which value and what is allowed."""
+    key = ".".join(map(str, error.absolute_path)) or "(top level)"
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        unknown = ", ".join(f"'{name}'" for name in error.instance if name not in known)
+        return f"{key}: unknown key {unknown}. Allowed: {', '.join(known)}."
+    if error.validator == "required":
+        missing = ", ".join(f"'{name}'" for name in error.validator_value if name not in error.instance)
+        return f"{key}: missing key {missing}."
+    described = error.schema.get("description", "").strip().rstrip(".")
+    allowed = {
+        "enum": lambda: "one of " + ", ".join(map(repr, error.validator_value)),
+        "type": lambda: f"a value of type {error.validator_value}",
+        "minimum": lambda: f"at least {error.validator_value}",
+        "exclusiveMinimum": lambda: f"more than {error.validator_value}",
+        "maximum": lambda: f"at most {error.validator_value}",
+    }.get(error.validator, lambda: error.message)()
+    return f"{key} = {error.instance!r} is not allowed. Allowed: {allowed}" + (
+        f" ({described})." if described else "."
+    )
+
+
+__all__ = [
+    "SCENARIOS",
+    "ConfigurationError",
+    "Experiment",
+    "OptimisationSpec",
+    "RunSpec",
+    "SequenceSpec",
+    "TargetSpec",
+    "load_experiment",
+    "validate",
+]

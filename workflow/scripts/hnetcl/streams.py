@@ -1,0 +1,22 @@
+"""Random streams: one generator a seed and purpose.
+
+What a seed draws for one purpose (its initial weights, say) depends on that seed and that purpose alone: not on
+the other seeds of its pack, on the device, on the methods run before, or on how often another stream was used.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def stream(seed: int, *purpose: str | int) -> torch.Generator:
+    """Return a fresh CPU generator for ``purpose``, e.g. ``stream(7, "batches", 3)``."""
+    digest = hashlib.sha256("/".join(map(str, (seed, *purpose))).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def draw_runs(seeds: Sequence[int], draw: Callable[[torch.Generator], Tensor], *purpose: str | int) -> Tensor:
+    """Draw one tensor a seed and stack them along the leading run axis: ``[R, ...]``."""
+    return torch.stack([draw(stream(seed, *purpose)) for seed in seeds])

@@ -1,0 +1,65 @@
+"""Target networks: functions without weights of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+import torch
+from torch import Tensor
+
+from hnetcl.layers import ACTIVATIONS
+
+
+@dataclass(frozen=True)
+class TargetMLP:
+    """A multi-layer perceptron whose weights are handed to it: ``sizes`` units a layer, linear output.
+
+    Its tensors are ordered W1, b1, W2, b2, ... with W ``[out, in]`` in row-major order; a flat weight vector is
+    their concatenation, as in the published code, because chunk boundaries depend on it.
+    """
+
+    sizes: tuple[int, ...]
+    activation: str = "relu"
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the weight tensors, without the run axis."""
+        return [
+            shape for fan_in, fan_out in pairwise(self.sizes) for shape in ((fan_out, fan_in), (fan_out,))
+        ]
+
+    @property
+    def num_weights(self) -> int:
+        """Length of the flat weight vector."""
+        return sum(map(prod, self.shapes))
+
+    def unpack(self, flat: Tensor) -> list[Tensor]:
+        """Cut ``[R, n]`` with n >= num_weights into the weight tensors ``[R, *shape]``; what is left over is unused."""
+        sizes = [prod(shape) for shape in self.shapes]
+        # One split, not a slice a tensor: its backward pass is one concatenation instead of a padded copy for each.
+        parts = flat.split([*sizes, flat.shape[1] - sum(sizes)], dim=1)
+        return [part.view(-1, *shape) for part, shape in zip(parts, self.shapes, strict=False)]
+
+    def logits(self, weights: Sequence[Tensor], x: Tensor, outputs: slice = slice(None)) -> Tensor:
+        """Apply the network to ``x [R, B, inputs]``; only the units ``outputs`` of the last layer are computed."""
+        activation = ACTIVATIONS[self.activation]
+        *hidden, (weight, bias) = zip(weights[::2], weights[1::2], strict=True)
+        for w, b in hidden:
+            x = activation(torch.baddbmm(b.unsqueeze(1), x, w.transpose(1, 2)))
+        return torch.baddbmm(bias[:, outputs].unsqueeze(1), x, weight[:, outputs].transpose(1, 2))
+
+    def output_ranges(self, outputs: slice) -> list[tuple[int, int]]:
+        """Where the flat vector holds the weights of all hidden layers and of the output units ``outputs``.
+
+        Half-open, sorted and disjoint; this is what remains of the network when the other heads are masked out.
+        """
+        units, inputs = self.shapes[-2]
+        first, last, _ = outputs.indices(units)
+        weight = self.num_weights - units * (inputs + 1)
+        bias = self.num_weights - units
+        return [
+            (0, weight + last * inputs) if first == 0 else (0, weight),
+            *([] if first == 0 else [(weight + first * inputs, weight + last * inputs)]),
+            (bias + first, bias + last),
+        ]

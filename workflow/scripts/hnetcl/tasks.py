@@ -1,0 +1,178 @@
+"""Sequences of tasks: what a task is, in every scenario, for every run of a pack.
+
+Scenarios (van de Ven & Tolias, 2019): CL1, the task is given at test time; CL2, it is not, and the output units are
+shared by all tasks; CL3, it is not, and every class of every task has an output unit of its own. A *label* is a class
+within its task (0 .. classes_per_task - 1); in CL3 the class c of task t is unit t * classes_per_task + c.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from hnetcl.data import Dataset
+from hnetcl.spec import RunSpec
+from hnetcl.streams import stream
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs ``x [R, B, inputs]`` with the label and the task of each sample, both ``[R, B]``."""
+
+    x: Tensor
+    labels: Tensor
+    tasks: Tensor
+
+
+@dataclass(frozen=True)
+class _RunTask:
+    """One task of one run: sample numbers, its classes in the order of its output units, its pixel order."""
+
+    train: Tensor
+    test: Tensor
+    classes: Tensor
+    pixels: Tensor | None
+
+
+class TaskSequence:
+    """The tasks of a specification for all seeds of a pack, with their data on one device.
+
+    Batches are drawn without replacement and wrap from one epoch into the next. Which samples a seed sees, and in
+    which order, depends on the seed and the task alone.
+    """
+
+    def __init__(
+        self, spec: RunSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device | str = "cpu"
+    ):
+        self.seeds = list(seeds)
+        self.device = torch.device(device)
+        self.num_tasks = spec.sequence.tasks
+        split = spec.sequence.kind == "split"
+        self.classes_per_task = spec.sequence.classes_per_task if split else dataset.num_classes
+
+        def inputs(images: np.ndarray) -> Tensor:
+            pad = spec.sequence.padding
+            padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad)))
+            values = torch.from_numpy(padded).to(self.device, torch.float32)
+            return values.flatten(1) / dataset.largest_value
+
+        self._train, self._test = inputs(dataset.train_images), inputs(dataset.test_images)
+        self.num_inputs = self._train.shape[1]
+        train_labels, test_labels = (
+            torch.from_numpy(dataset.train_labels),
+            torch.from_numpy(dataset.test_labels),
+        )
+        self._train_labels, self._test_labels = train_labels.to(self.device), test_labels.to(self.device)
+        make = self._split if split else self._permuted
+        self._runs = [make(spec, seed, train_labels, test_labels) for seed in self.seeds]
+        # [R, tasks, classes of the dataset]: the label of a class within a task (0 where it does not occur).
+        labels = torch.zeros(len(self.seeds), self.num_tasks, dataset.num_classes, dtype=torch.int64)
+        for r, tasks in enumerate(self._runs):
+            for t, task in enumerate(tasks):
+                labels[r, t, task.classes] = torch.arange(len(task.classes))
+        self._labels = labels.to(self.device)
+        self._pixels = None
+        if not split:
+            self._pixels = torch.stack([torch.stack([task.pixels for task in tasks]) for tasks in self._runs])
+            self._pixels = self._pixels.to(self.device)  # [R, tasks, inputs]
+
+    def _split(self, spec: RunSpec, seed: int, train: Tensor, test: Tensor) -> list[_RunTask]:
+        count = self.num_tasks * self.classes_per_task
+        per_seed = spec.sequence.assignment == "per_seed"
+        order = (
+            torch.randperm(count, generator=stream(seed, "class order")) if per_seed else torch.arange(count)
+        )
+        return [
+            _RunTask(*(torch.isin(y, classes).nonzero().flatten() for y in (train, test)), classes, None)
+            for classes in order.split(self.classes_per_task)
+        ]
+
+    def _permuted(self, spec: RunSpec, seed: int, train: Tensor, test: Tensor) -> list[_RunTask]:
+        if spec.sequence.assignment == "per_seed":
+            generator = stream(seed, "permutations")
+            orders = [torch.randperm(self.num_inputs, generator=generator) for _ in range(self.num_tasks)]
+        else:
+            # The published permutations: successive draws of one legacy NumPy stream, the identity before them.
+            legacy = np.random.RandomState(spec.sequence.data_seed)
+            draws = self.num_tasks - (spec.sequence.first_task == "identity")
+            orders = [torch.from_numpy(legacy.permutation(self.num_inputs)) for _ in range(draws)]
+        if spec.sequence.first_task == "identity":
+            orders = [torch.arange(self.num_inputs), *orders][: self.num_tasks]
+        everything = torch.arange(len(train)), torch.arange(len(test)), torch.arange(self.classes_per_task)
+        return [_RunTask(*everything, pixels) for pixels in orders]
+
+    def _inputs(self, images: Tensor, samples: Tensor, tasks: Tensor | int) -> Tensor:
+        """Gather ``images[samples]`` for ``[R, B]`` samples, in the pixel order of their tasks."""
+        x = images[samples]
+        if self._pixels is None:
+            return x
+        if isinstance(tasks, int):
+            return torch.stack([x[r].index_select(1, self._pixels[r, tasks]) for r in range(len(x))])
+        runs = torch.arange(len(x), device=x.device).unsqueeze(1)
+        return x.gather(2, self._pixels[runs, tasks])
+
+    def training_stage(self, task: int, *, seen: bool, iterations: int, batch_size: int) -> "TrainingStage":
+        """Return the batches that are trained on while ``task`` is learned: its own data, or all data seen so far."""
+        tasks = range(task + 1) if seen else [task]
+        samples, sources, orders = [], [], []
+        for seed, run in zip(self.seeds, self._runs, strict=True):
+            samples.append(torch.cat([run[t].train for t in tasks]))
+            sources.append(torch.cat([torch.full_like(run[t].train, t) for t in tasks]))
+            orders.append(
+                _endless_shuffle(len(samples[-1]), iterations * batch_size, stream(seed, "batches", task))
+            )
+        order = torch.stack(orders)
+        chosen = pad_sequence(samples, batch_first=True).gather(1, order)
+        origin = pad_sequence(sources, batch_first=True).gather(1, order) if seen else None
+
+        def by_iteration(numbers: Tensor) -> Tensor:
+            return numbers.unflatten(1, (iterations, batch_size)).transpose(0, 1).contiguous().to(self.device)
+
+        return TrainingStage(
+            self, task, by_iteration(chosen), None if origin is None else by_iteration(origin)
+        )
+
+    def test_set(self, task: int) -> tuple[Tensor, Tensor]:
+        """Return the sample numbers of the test set of ``task``, ``[R, N]``, and which of them are no padding."""
+        sets = [run[task].test for run in self._runs]
+        valid = pad_sequence([torch.ones_like(s, dtype=torch.bool) for s in sets], batch_first=True)
+        return pad_sequence(sets, batch_first=True).to(self.device), valid.to(self.device)
+
+    def test_batch(self, task: int, samples: Tensor) -> Batch:
+        """Return the test samples ``samples [R, B]`` as seen in ``task``."""
+        runs = torch.arange(len(samples), device=self.device).unsqueeze(1)
+        labels = self._labels[runs, task, self._test_labels[samples]]
+        return Batch(self._inputs(self._test, samples, task), labels, torch.full_like(labels, task))
+
+    def train_batch(self, task: int, samples: Tensor, origin: Tensor | None) -> Batch:
+        """Return the training samples ``samples [R, B]``; ``origin`` is the task of each where they are mixed."""
+        runs = torch.arange(len(samples), device=self.device).unsqueeze(1)
+        tasks = torch.full_like(samples, task) if origin is None else origin
+        labels = self._labels[runs, tasks, self._train_labels[samples]]
+        return Batch(self._inputs(self._train, samples, task if origin is None else origin), labels, tasks)
+
+
+@dataclass(frozen=True)
+class TrainingStage:
+    """All batches of one task, drawn beforehand: sample numbers (and their tasks) ``[iterations, R, B]``."""
+
+    sequence: TaskSequence
+    task: int
+    samples: Tensor
+    origin: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, iteration: int) -> Batch:
+        origin = None if self.origin is None else self.origin[iteration]
+        return self.sequence.train_batch(self.task, self.samples[iteration], origin)
+
+
+def _endless_shuffle(size: int, count: int, generator: torch.Generator) -> Tensor:
+    """Return ``count`` numbers below ``size``: one shuffled epoch after the other."""
+    epochs = -(-count // size)
+    return torch.cat([torch.randperm(size, generator=generator) for _ in range(epochs)])[:count]

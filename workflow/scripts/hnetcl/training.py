@@ -1,0 +1,154 @@
+"""The task loop: train a method on a sequence, evaluate after every task, survive being killed."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hnetcl.evaluation import evaluate
+from hnetcl.files import written_whole
+from hnetcl.methods.interface import Method
+from hnetcl.tasks import TaskSequence
+
+log = logging.getLogger(__name__)
+
+# How often the losses are looked at: rarely enough not to make a GPU wait.
+CHECK_EVERY = 100
+
+# To be raised when the contents of a checkpoint change, so that older ones are left aside.
+CHECKPOINT_FORMAT = "1"
+
+
+class TrainingDivergedError(RuntimeError):
+    """A loss that is no finite number; the message says where, and what the last finite one was."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all that a checkpoint holds beside the method's own state.
+
+    ``accuracy[scenario][r]`` and ``inference[scenario][r]`` hold one row of tasks for each evaluation: row 0 before
+    any training, row i after i tasks.
+    """
+
+    task: int = 0
+    iteration: int = 0
+    accuracy: dict[str, list[list[list[float | None]]]] = field(default_factory=dict)
+    inference: dict[str, list[list[list[float | None]]]] = field(default_factory=dict)
+    training_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+
+
+def train(
+    method: Method,
+    sequence: TaskSequence,
+    *,
+    checkpoint: Path,
+    identity: list[str],
+    checkpoint_seconds: float = 180.0,
+    report: Callable[[Progress, Tensor], None] = lambda progress, loss: None,
+) -> Progress:
+    """Train ``method`` on all tasks and return its accuracies; go on from ``checkpoint`` where that belongs to it.
+
+    Args:
+        method: the method, freshly built.
+        sequence: its tasks.
+        checkpoint: written after every task and every ``checkpoint_seconds``; the caller removes it in the end.
+        identity: hashes of the specifications in the pack; a checkpoint of another identity is not used.
+        checkpoint_seconds: longest time that a kill can lose.
+        report: called after every ``CHECK_EVERY`` iterations with the latest loss ``[R]``, and after every task.
+
+    Raises:
+        TrainingDivergedError: a loss became infinite or no number.
+    """
+    optimisation = method.spec.optimisation
+    progress = _resume(checkpoint, identity, method) or Progress()
+    if not progress.accuracy:
+        _evaluate(method, sequence, progress)
+    saved = time.monotonic()
+    while progress.task < sequence.num_tasks:
+        if progress.iteration == 0:
+            method.begin_task(progress.task)
+        stage = sequence.training_stage(
+            progress.task,
+            seen=method.trains_on_seen_tasks,
+            iterations=optimisation.iterations,
+            batch_size=optimisation.batch_size,
+        )
+        losses: list[Tensor] = []
+        started = time.monotonic()
+        while progress.iteration < len(stage):
+            losses.append(method.step(stage[progress.iteration], progress.iteration))
+            progress.iteration += 1
+            if len(losses) == CHECK_EVERY or progress.iteration == len(stage):
+                _require_finite(torch.stack(losses), progress, sequence.seeds)
+                now = time.monotonic()
+                progress.training_seconds += now - started
+                started = now
+                report(progress, losses[-1])
+                losses = []
+                if now - saved > checkpoint_seconds and progress.iteration < len(stage):
+                    _save(checkpoint, identity, progress, method)
+                    saved = started = time.monotonic()
+        method.end_task(progress.task)
+        progress.task, progress.iteration = progress.task + 1, 0
+        _evaluate(method, sequence, progress)
+        _save(checkpoint, identity, progress, method)
+        saved = time.monotonic()
+        report(progress, None)
+    return progress
+
+
+def _require_finite(losses: Tensor, progress: Progress, seeds: list[int]) -> None:
+    """Raise unless all ``losses [n, R]``, the last n ones, are finite."""
+    finite = losses.isfinite()
+    if finite.all():
+        return
+    index, run = (~finite).nonzero()[0].tolist()
+    earlier = losses[:index, run]
+    last = f"the last finite loss was {earlier[-1]:.6g}" if index else "no loss before it in this stretch"
+    raise TrainingDivergedError(
+        f"seed {seeds[run]} diverged: loss {losses[index, run]} in task {progress.task + 1}, iteration "
+        f"{progress.iteration - len(losses) + index + 1}; {last}. Try a smaller optimisation.learning_rate."
+    )
+
+
+def _evaluate(method: Method, sequence: TaskSequence, progress: Progress) -> None:
+    started = time.monotonic()
+    for scenario in method.spec.scenarios:
+        accuracy, inference = evaluate(method, sequence, scenario, progress.task)
+        for store, rows in ((progress.accuracy, accuracy), (progress.inference, inference)):
+            runs = store.setdefault(scenario, [[] for _ in sequence.seeds])
+            for run, row in zip(runs, rows, strict=True):
+                run.append(row)
+    progress.evaluation_seconds += time.monotonic() - started
+
+
+def _save(path: Path, identity: list[str], progress: Progress, method: Method) -> None:
+    content = {"identity": [CHECKPOINT_FORMAT, *identity], "progress": asdict(progress), "method": method.state_dict()}
+    with written_whole(path) as aside:
+        torch.save(content, aside)
+
+
+def _resume(path: Path, identity: list[str], method: Method) -> Progress | None:
+    """Load ``path`` into ``method`` if it is a checkpoint of this very pack; return where it stood."""
+    if not path.exists():
+        return None
+    try:
+        # weights_only: tensors and plain containers, nothing that could run code.
+        content: dict[str, Any] = torch.load(path, weights_only=True, map_location=method.sequence.device)
+    except Exception as error:  # torch raises many kinds for a damaged file; none of them may stop the run
+        log.warning("checkpoint '%s' cannot be read (%s) and is not used", path, error)
+        return None
+    if content.get("identity") != [CHECKPOINT_FORMAT, *identity]:
+        log.warning("checkpoint '%s' belongs to another specification and is not used", path)
+        return None
+    progress = Progress(**content["progress"])
+    method.load_state_dict(content["method"])
+    log.info("going on from '%s': task %d, iteration %d", path, progress.task + 1, progress.iteration)
+    return progress

@@ -1,0 +1,80 @@
+"""Published numbers beside ours: means, spreads and a verdict by a stated rule. Accuracies are in percent."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hnetcl.records import BOUNDS, in_paper_order
+
+CELL = ["experiment", "scenario", "method"]
+FINAL_ACCURACY = "mean_test_acc_final_%"
+BASELINE_ARTEFACT = "van de Ven baselines (not in paper table)"
+DEFAULT_MARGIN = 0.5  # percentage points
+
+VERDICT_COLUMNS = [
+    "artefact",
+    *CELL,
+    "metric",
+    *(f"{whose}_{what}" for whose in ("paper", "ours") for what in ("mean", "sem", "n")),
+    "difference",
+    "verdict",
+]
+SUMMARISED = [
+    "mean_final",
+    "mean_during",
+    "forgetting",
+    "forward_transfer",
+    "backward_transfer",
+    "task_inference_final",
+    "task_inference_during",
+]
+
+
+def read_reference(path: str | Path) -> pd.DataFrame:
+    """Read the published numbers (``config/reference.csv``) that can be compared with a run's final accuracy.
+
+    These are the cells of the paper's Table 1 and, from the baselines of van de Ven & Tolias (2019), the two
+    bounds: training on one task after the other without protection, and on all tasks together.
+    """
+    reference = pd.read_csv(path, dtype={"n": "Int64"}, keep_default_na=False, na_values=[""])
+    bound = (reference["artefact"] == BASELINE_ARTEFACT) & reference["method"].isin(BOUNDS)
+    comparable = (reference["metric"] == FINAL_ACCURACY) & ((reference["artefact"] == "Table 1") | bound)
+    return reference[comparable].reset_index(drop=True)
+
+
+def compare(runs: pd.DataFrame, reference: pd.DataFrame, margin: float = DEFAULT_MARGIN) -> pd.DataFrame:
+    """Return a row for each cell of ``reference`` (see `read_reference`), the columns `VERDICT_COLUMNS`.
+
+    ``difference`` is our mean over seeds minus the published mean, in percentage points. The rule: a cell is
+    ``reproduced`` if ``|difference| <= max(margin, 2 sqrt(paper_sem^2 + ours_sem^2))``, else ``above`` or
+    ``below``; ``not run`` without a run. SEM is the sample standard deviation / sqrt(n); it is missing for a
+    single seed, and a missing SEM counts as 0 in the rule. The rule reads the numbers as they are rounded in
+    the table, so that a reader can repeat it.
+    """
+    ours = runs.groupby(CELL)["mean_final"].agg(ours_mean="mean", ours_sem="sem", ours_n="count")
+    published = reference.rename(columns={"mean": "paper_mean", "sem": "paper_sem", "n": "paper_n"})
+    table = published.merge(ours.reset_index(), on=CELL, how="left", validate="one_to_one")
+    table["ours_n"] = table["ours_n"].fillna(0).astype(int)
+    table["difference"] = table["ours_mean"] - table["paper_mean"]
+    table = table.round({"ours_mean": 4, "ours_sem": 4, "difference": 4})
+    uncertainty = 2 * np.hypot(table["paper_sem"].fillna(0), table["ours_sem"].fillna(0))
+    allowed = np.maximum(margin, uncertainty) + 1e-9  # 99.5 - 99.0 is not exactly 0.5
+    table["verdict"] = np.select(
+        [table["ours_n"] == 0, table["difference"].abs() <= allowed, table["difference"] > 0],
+        ["not run", "reproduced", "above"],
+        default="below",
+    )
+    return table[VERDICT_COLUMNS]
+
+
+def summarise(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a cell (experiment, method, scenario): ``n`` seeds, ``_mean``, ``_sem`` of each measure.
+
+    SEM is the sample standard deviation / sqrt(n), missing for a single seed.
+    """
+    groups = runs.groupby(["experiment", "method", "scenario"])
+    measures = groups[SUMMARISED].agg(["mean", "sem"]).round(4)
+    measures.columns = [f"{measure}_{statistic}" for measure, statistic in measures.columns]
+    measures.insert(0, "n", groups.size())
+    return in_paper_order(measures.reset_index())

@@ -1,0 +1,108 @@
+"""Draw the final accuracy by method: one panel an experiment and scenario, every seed a dot.
+
+    python workflow/scripts/plot_final_accuracy.py --runs results/cached/runs.csv \\
+        --reference config/reference.csv --experiments SplitMNIST PermutedMNIST-10 \\
+        --png results/figures/final_accuracy.png --pdf results/figures/final_accuracy.pdf
+"""
+
+import argparse
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from hnetcl import figure_style as style
+from hnetcl.records import method_rank, read_runs
+from hnetcl.verdicts import read_reference
+
+ROW_HEIGHT = 0.27  # inches a method
+OURS, PUBLISHED = -0.15, 0.24  # heights in a method's row (the axis points down)
+
+SEED = {"linestyle": "none", "marker": "o", "markersize": 3, "alpha": 0.45, "markeredgewidth": 0}
+MEAN = {"marker": "|", "markersize": 8, "markeredgewidth": 1.4, "linewidth": 1.2}
+PAPER = {"marker": "D", "markersize": 3.2, "markerfacecolor": "white", "color": "0.15", "linewidth": 0.8}
+
+
+def main() -> None:
+    """Read the runs and the published values, write the figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", required=True, metavar="CSV", help="one row a run and scenario")
+    parser.add_argument("--reference", required=True, metavar="CSV", help="published values")
+    parser.add_argument(
+        "--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show"
+    )
+    parser.add_argument("--png", required=True, help="written: the figure, 300 dpi")
+    parser.add_argument("--pdf", required=True, help="written: the figure as vectors")
+    arguments = parser.parse_args()
+
+    with style.figure_style():
+        figure = draw(
+            read_runs(arguments.runs), read_reference(arguments.reference), arguments.experiments
+        )
+        style.save_figure(figure, arguments.png, arguments.pdf)
+
+
+def draw(runs: pd.DataFrame, reference: pd.DataFrame, experiments: list[str]) -> Figure:
+    """Return the figure: a row for each of ``experiments`` (titles), a column for each scenario run."""
+    runs = runs[runs["experiment"].isin(experiments)].dropna(subset="mean_final")
+    reference = reference[reference["experiment"].isin(experiments)]
+    style.require_experiments(runs, experiments)
+    scenarios = sorted(runs["scenario"].unique())
+    methods = {
+        title: sorted(group["method"].unique(), key=method_rank)
+        for title, group in runs.groupby("experiment")
+    }
+    heights = [len(methods[title]) for title in experiments]
+
+    figure = Figure(
+        figsize=(style.TEXT_WIDTH, 0.9 + 0.45 * len(experiments) + ROW_HEIGHT * sum(heights)),
+        layout="constrained",
+    )
+    axes = figure.subplots(
+        len(experiments), len(scenarios), squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for title, row in zip(experiments, axes, strict=True):
+        for scenario, ax in zip(scenarios, row, strict=True):
+            here = f"experiment == {title!r} and scenario == {scenario!r}"
+            draw_panel(ax, runs.query(here), reference.query(here), methods[title])
+            ax.set_title(f"{title}, {scenario}")
+            ax.set_yticks(range(len(methods[title])), methods[title] if ax is row[0] else [])
+    for ax in axes[-1]:
+        ax.set_xlabel("Final accuracy (%)")
+    keys = [
+        Line2D([], [], color="0.3", label="one seed", **SEED),
+        Line2D([], [], color="0.3", label="mean and SEM over seeds", **MEAN),
+        Line2D([], [], label="published mean and SEM", **PAPER),
+    ]
+    figure.legend(handles=keys[: 3 if len(reference) else 2], loc="outside upper center", ncols=3)
+    style.add_note(
+        figure,
+        "Test accuracy after the last task, mean over all tasks; n: number of seeds. The axis is logarithmic in "
+        "the error.",
+    )
+    return figure
+
+
+def draw_panel(ax: Axes, runs: pd.DataFrame, published: pd.DataFrame, methods: list[str]) -> None:
+    """Draw one experiment in one scenario, a row for each of ``methods`` from the top down."""
+    ax.set_ylim(len(methods) - 0.5, -0.5)
+    shown = published[published["method"].isin(methods)]
+    values = np.concatenate([runs["mean_final"], shown["mean"]])
+    if len(values):
+        style.set_accuracy_axis(ax, values)
+    ax.text(1.03, 1.0, "n", transform=ax.transAxes, va="bottom", **style.SMALL_GREY)
+    for row, method in enumerate(methods):
+        accuracy = runs.loc[runs["method"] == method, "mean_final"]
+        ax.text(1.03, row, len(accuracy), transform=ax.get_yaxis_transform(), va="center", **style.SMALL_GREY)
+        for value in shown[shown["method"] == method].itertuples():
+            ax.errorbar(value.mean, row + PUBLISHED, xerr=value.sem, **PAPER)
+        if accuracy.empty:
+            continue
+        colour = style.method_colour(method)
+        spread = np.linspace(-0.1, 0.1, len(accuracy)) if len(accuracy) > 1 else [0]
+        ax.plot(accuracy, row + OURS + spread, color=colour, **SEED)
+        ax.errorbar(accuracy.mean(), row + OURS, xerr=accuracy.sem(), color=colour, **MEAN)

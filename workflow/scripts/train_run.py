@@ -1,0 +1,208 @@
+"""Train one method on one sequence of tasks, for one seed or a pack of seeds, and write one record a seed.
+
+python workflow/scripts/train_run.py --experiment config/experiments/split_mnist.yaml --method hnet_ent \
+    --training cl1-cl3 --seeds 7 --dataset results/datasets/mnist.npz \
+    --records results/runs/split_mnist/hnet_ent/cl1-cl3 --checkpoints results/checkpoints
+
+A run that was killed goes on from its last checkpoint and ends with the same numbers. A seed whose record is there
+already, for the same specification, is not trained again.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+from hnetcl.files import require_writable
+from hnetcl.spec import ConfigurationError, RunSpec, load_experiment
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", required=True, help="file of config/experiments")
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--training", required=True, help="the scenarios that one training serves, e.g. cl1-cl3")
+    parser.add_argument("--seeds", required=True, nargs="+", type=int, help="trained together, as one pack")
+    parser.add_argument("--dataset", required=True, help="file written by prepare_dataset.py")
+    parser.add_argument("--records", required=True, type=Path, help="folder for seed-<seed>.json")
+    parser.add_argument("--checkpoints", required=True, type=Path, help="folder for checkpoints")
+    parser.add_argument("--checkpoint-seconds", type=float, default=180.0, help="longest time a kill can lose")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--log", type=Path, help="file for plain progress lines")
+    parser.add_argument("--progress", default="bar", choices=["bar", "lines"], help="what a terminal shows")
+    parser.add_argument("--show-spec", action="store_true", help="print the resolved specifications and stop")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = parse_arguments()
+    try:
+        experiment = load_experiment(arguments.experiment)
+        specs = [experiment.spec(arguments.method, arguments.training, seed) for seed in arguments.seeds]
+        if arguments.show_spec:
+            print(json.dumps([spec.as_dict() | {"hash": spec.hash} for spec in specs], indent=2))
+            return
+        for folder in (arguments.records, arguments.checkpoints, *([arguments.log.parent] if arguments.log else [])):
+            require_writable(folder)
+    except (ConfigurationError, PermissionError) as error:
+        sys.exit(f"train_run: {error}")
+    configure_logging(arguments.log)
+    missing = [spec for spec in specs if not has_record(arguments.records, spec)]
+    if missing:
+        train_pack(missing, arguments)
+
+
+def configure_logging(path: Path | None) -> None:
+    """Send the library's messages to ``path``, or to standard error where there is none."""
+    handler = logging.FileHandler(path) if path else logging.StreamHandler()
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(message)s", datefmt="%F %T")
+
+
+def record_path(folder: Path, spec: RunSpec) -> Path:
+    """Return where the record of ``spec`` belongs."""
+    return folder / f"seed-{spec.seed}.json"
+
+
+def has_record(folder: Path, spec: RunSpec) -> bool:
+    """Whether the record of just this specification is there already."""
+    path = record_path(folder, spec)
+    try:
+        return json.loads(path.read_text())["spec_hash"] == spec.hash
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def train_pack(specs: list[RunSpec], arguments: argparse.Namespace) -> None:
+    """Train the seeds of ``specs`` together and write their records."""
+    # torch takes seconds to import: all that can be wrong with the configuration has been said by now.
+    from hnetcl import data, device, provenance, records, training
+    from hnetcl.catalogue import METHODS
+    from hnetcl.tasks import TaskSequence
+
+    first, seeds = specs[0], [spec.seed for spec in specs]
+    try:
+        dataset = data.load(arguments.dataset)
+        if dataset.name != first.dataset:
+            raise data.DatasetError(f"'{arguments.dataset}' holds {dataset.name}, not {first.dataset}.")
+        where = device.choose_device(arguments.device)
+    except (data.DatasetError, ValueError) as error:
+        sys.exit(f"train_run: {error}")
+    device.prepare_process(arguments.threads)
+    sequence = TaskSequence(first, seeds, dataset, where)
+    method = METHODS[first.method].load()(first, sequence)
+    name = f"{first.title} {first.label} {first.training} seed {'+'.join(map(str, seeds))}"
+    checkpoint = arguments.checkpoints / first.experiment / first.method / first.training
+    checkpoint /= f"seed-{'-'.join(map(str, seeds))}.pt"
+    with ProgressReport(name, first, arguments.progress) as report:
+        try:
+            progress = training.train(
+                method,
+                sequence,
+                checkpoint=checkpoint,
+                identity=[spec.hash for spec in specs],
+                checkpoint_seconds=arguments.checkpoint_seconds,
+                report=report,
+            )
+        except training.TrainingDivergedError as error:
+            sys.exit(f"train_run: {name}: {error}")
+    iterations = sequence.num_tasks * first.optimisation.iterations
+    counts = method.parameter_counts()
+    for run, spec in enumerate(specs):
+        scenarios = {}
+        for scenario in spec.scenarios:
+            initial, *accuracy = progress.accuracy[scenario][run]
+            inference = progress.inference[scenario][run][1:]
+            inferred = any(value is not None for row in inference for value in row)
+            scenarios[scenario] = {
+                "accuracy": accuracy,
+                "initial": initial,
+                "task_inference": inference if inferred else None,
+            }
+        record = {
+            "schema": 1,
+            "spec": spec.as_dict(),
+            "spec_hash": spec.hash,
+            "scenarios": scenarios,
+            "parameters": counts | {"compression": counts["trainable"] / counts["target"]},
+            "timing": {
+                "training_seconds": progress.training_seconds,
+                "evaluation_seconds": progress.evaluation_seconds,
+                "iterations_per_second": iterations / progress.training_seconds,
+                "peak_memory_mb": device.peak_memory_mb(where),
+                "seeds_in_pack": len(seeds),
+            },
+            "provenance": provenance.describe(
+                device=device.describe_device(where),
+                threads=arguments.threads,
+                dataset_name=dataset.name,
+                dataset_sha256=dataset.sha256,
+            ),
+        }
+        records.write_record(record_path(arguments.records, spec), record)
+    checkpoint.unlink(missing_ok=True)
+
+
+class ProgressReport:
+    """Progress on a terminal (a bar, or a line a task) and plain lines in the log."""
+
+    LINE_SECONDS = 30.0
+
+    def __init__(self, name: str, spec: RunSpec, style: str):
+        self.name = name
+        self.tasks, self.iterations = spec.sequence.tasks, spec.optimisation.iterations
+        self.style = style if sys.stderr.isatty() else "none"
+        self.started: tuple[float, int] | None = None
+        self.spoken = time.monotonic()
+
+    def __enter__(self):
+        if self.style == "bar":
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.tasks * self.iterations, desc=self.name, unit="it", dynamic_ncols=True)
+        return self
+
+    def __exit__(self, *exception):
+        if self.style == "bar":
+            self.bar.close()
+
+    def __call__(self, progress, loss) -> None:
+        """Report where ``progress`` stands; ``loss`` is None at the end of a task."""
+        now, done = time.monotonic(), progress.task * self.iterations + progress.iteration
+        if self.started is None:
+            self.started = (now, done)  # a resumed run must not count what it did not do itself
+        if self.style == "bar":
+            self.bar.update(done - self.bar.n)
+        if loss is not None and now - self.spoken < self.LINE_SECONDS:
+            return
+        self.spoken = now
+        seconds, iterations = now - self.started[0], done - self.started[1]
+        left = f"{seconds / iterations * (self.tasks * self.iterations - done):.0f} s" if iterations else "?"
+        what = (
+            f"after task {progress.task}/{self.tasks}: " + self._accuracies(progress)
+            if loss is None
+            else f"task {progress.task + 1}/{self.tasks}, iteration {progress.iteration}/{self.iterations}, "
+            f"loss {loss.mean().item():.4f}"
+        )
+        line = f"{self.name}: {what}, about {left} left"
+        logging.getLogger(__name__).info(line)
+        if self.style == "lines" and loss is None:
+            print(line, file=sys.stderr, flush=True)
+
+    @staticmethod
+    def _accuracies(progress) -> str:
+        """Return the mean accuracy on the tasks so far, over seeds, by scenario."""
+        parts = []
+        for scenario, runs in progress.accuracy.items():
+            rows = [run[-1][: progress.task] for run in runs]
+            values = [value for row in rows for value in row if value is not None]
+            parts.append(f"{scenario} {sum(values) / len(values):.2f} %")
+        return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    main()
