@@ -6,6 +6,7 @@
 """
 
 import argparse
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -48,9 +49,9 @@ def main() -> None:
 
 def draw(runs: pd.DataFrame, reference: pd.DataFrame, experiments: list[str]) -> Figure:
     """Return the figure: a row for each of ``experiments`` (titles), a column for each scenario run."""
-    runs = runs[runs["experiment"].isin(experiments)].dropna(subset="mean_final")
-    reference = reference[reference["experiment"].isin(experiments)]
-    style.require_experiments(runs, experiments)
+    runs = runs.dropna(subset="mean_final")
+    experiments, not_run = style.split_by_run(runs, experiments)
+    runs, reference = (frame[frame["experiment"].isin(experiments)] for frame in (runs, reference))
     scenarios = sorted(runs["scenario"].unique())
     methods = {
         title: sorted(group["method"].unique(), key=method_rank)
@@ -67,9 +68,12 @@ def draw(runs: pd.DataFrame, reference: pd.DataFrame, experiments: list[str]) ->
     )
     for title, row in zip(experiments, axes, strict=True):
         for scenario, ax in zip(scenarios, row, strict=True):
-            here = f"experiment == {title!r} and scenario == {scenario!r}"
-            draw_panel(ax, runs.query(here), reference.query(here), methods[title])
-            ax.set_title(f"{title}, {scenario}")
+            ours, published = (
+                frame[(frame["experiment"] == title) & (frame["scenario"] == scenario)]
+                for frame in (runs, reference)
+            )
+            draw_panel(ax, ours, published, methods[title])
+            ax.set_title(textwrap.fill(f"{title}, {scenario}", 24))
             ax.set_yticks(range(len(methods[title])), methods[title] if ax is row[0] else [])
     for ax in axes[-1]:
         ax.set_xlabel("Final accuracy (%)")
@@ -81,8 +85,10 @@ def draw(runs: pd.DataFrame, reference: pd.DataFrame, experiments: list[str]) ->
     figure.legend(handles=keys[: 3 if len(reference) else 2], loc="outside upper center", ncols=3)
     style.add_note(
         figure,
-        "Test accuracy after the last task, mean over all tasks; n: number of seeds. The axis is logarithmic in "
-        "the error.",
+        "Test accuracy after the last task, mean over all tasks; n: number of our seeds"
+        + "".join(f", published over {seeds}" for seeds in reference["n"].dropna().unique())
+        + ". The axes are logarithmic in the error (100.1% − accuracy)."
+        + not_run,
     )
     return figure
 
@@ -90,6 +96,9 @@ def draw(runs: pd.DataFrame, reference: pd.DataFrame, experiments: list[str]) ->
 def draw_panel(ax: Axes, runs: pd.DataFrame, published: pd.DataFrame, methods: list[str]) -> None:
     """Draw one experiment in one scenario, a row for each of ``methods`` from the top down."""
     ax.set_ylim(len(methods) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    for between in range(1, len(methods)):
+        ax.axhline(between - 0.5, color="0.88", linewidth=0.6, zorder=0)
     shown = published[published["method"].isin(methods)]
     values = np.concatenate([runs["mean_final"], shown["mean"]])
     if len(values):
@@ -103,6 +112,10 @@ def draw_panel(ax: Axes, runs: pd.DataFrame, published: pd.DataFrame, methods: l
         if accuracy.empty:
             continue
         colour = style.method_colour(method)
-        spread = np.linspace(-0.1, 0.1, len(accuracy)) if len(accuracy) > 1 else [0]
+        spread = np.linspace(-0.12, 0.12, len(accuracy)) if len(accuracy) > 1 else np.zeros(1)
         ax.plot(accuracy, row + OURS + spread, color=colour, **SEED)
         ax.errorbar(accuracy.mean(), row + OURS, xerr=accuracy.sem(), color=colour, **MEAN)
+
+
+if __name__ == "__main__":
+    main()

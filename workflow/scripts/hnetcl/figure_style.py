@@ -26,9 +26,9 @@ SMALL_GREY = {"fontsize": SMALL, "color": "0.35"}  # numbers beside a panel, not
 
 _PALETTE = sns.color_palette("colorblind")
 _METHOD_COLOURS = dict(
-    zip((*HNET_METHODS, *BASELINES, *BOUNDS), (_PALETTE[i] for i in (0, 2, 9, 1, 8, 4, 3, 7)), strict=True)
+    zip((*HNET_METHODS, *BASELINES, *BOUNDS), (_PALETTE[i] for i in (0, 2, 9, 1, 4, 5, 3, 7)), strict=True)
 )
-_OTHER_COLOUR = _PALETTE[5]
+_OTHER_COLOUR = (0.2, 0.2, 0.2)
 
 _RC = {
     "font.family": "DejaVu Sans",
@@ -106,11 +106,17 @@ def accuracy_ticks(low: float, high: float) -> list[float]:
     return sorted(ticks)
 
 
-def require_experiments(table: pd.DataFrame, experiments: list[str]) -> None:
-    """Raise ``ValueError`` that names those of ``experiments`` (titles) without a row in ``table``."""
+def split_by_run(table: pd.DataFrame, experiments: list[str]) -> tuple[list[str], str]:
+    """Return those of ``experiments`` (titles) that ``table`` holds, and a note that names the others.
+
+    ``ValueError`` if it holds none: there would be nothing to draw.
+    """
     present = set(table["experiment"])
-    if missing := sorted(set(experiments) - present):
-        raise ValueError(f"nothing to draw of the experiments {missing}. Allowed: {sorted(present)}.")
+    run = [title for title in experiments if title in present]
+    if not run:
+        raise ValueError(f"no run to draw of the experiments {experiments}. Allowed: {sorted(present)}.")
+    absent = [title for title in experiments if title not in present]
+    return run, f" Not run: {', '.join(absent)}." if absent else ""
 
 
 def add_note(figure: Figure, text: str) -> None:

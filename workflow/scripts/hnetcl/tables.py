@@ -27,8 +27,8 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
         "−": "$-$",
-        "†": r"$^\dagger$",
-        "‡": r"$^\ddagger$",
+        "†": r"\textdagger{}",
+        "‡": r"\textdaggerdbl{}",
     }
 )
 
@@ -100,7 +100,7 @@ def latex(table: Table) -> str:
     return rf"""\begin{{table}}[t]
 \centering
 \caption{{{_escaped(table.title)}. {_escaped(table.caption)}}}
-\footnotesize
+\scriptsize
 \begin{{tabular}}{{l{"c" * columns}}}
 \toprule
 {body}
