@@ -58,17 +58,26 @@ def draw(accuracy: pd.DataFrame, experiments: list[str], scenario: str) -> Figur
     ]
     columns = max(map(len, maps))
     side = min((style.TEXT_WIDTH - 1.3) / columns, LARGEST_MAP)  # beside the labels and the colour bar
-    figure = Figure(figsize=(style.TEXT_WIDTH, 0.3 + (side + 0.55) * len(maps)), layout="constrained")
+    figure = Figure(figsize=(style.TEXT_WIDTH, 0.3 + (side + 0.48) * len(maps)), layout="constrained")
     axes = figure.subplots(len(maps), columns, squeeze=False)
     norm = FuncNorm(style.accuracy_scale(), vmin=0, vmax=100)
     for line, row in zip(maps, axes, strict=True):
         for ax, (title, method, entries) in zip(row, line, strict=False):
             draw_map(ax, entries, norm, side)
             ax.set_title(f"{method} (n={entries['seed'].nunique()})")
-            ax.set(xlabel="Task tested", ylabel=f"{title}, {scenario}\nTask just learned" if ax is row[0] else "")
+            ax.set(
+                xlabel="Task tested", ylabel=f"{title}, {scenario}\nTask just learned" if ax is row[0] else ""
+            )
         for ax in row[len(line) :]:
             ax.set_axis_off()
-    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, ticks=LABELLED, shrink=min(1, 2 / len(maps)), aspect=25, pad=0.02)
+    bar = figure.colorbar(
+        ScalarMappable(norm, COLOURS),
+        ax=axes,
+        ticks=LABELLED,
+        shrink=min(1, 2 / len(maps)),
+        aspect=25,
+        pad=0.02,
+    )
     bar.ax.set_yticklabels([f"{value:g}" for value in LABELLED])
     bar.set_label("Test accuracy (%)")
     style.add_note(

@@ -41,9 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     with style.figure_style():
-        figure = draw(
-            read_runs(arguments.runs), read_reference(arguments.reference), arguments.experiments
-        )
+        figure = draw(read_runs(arguments.runs), read_reference(arguments.reference), arguments.experiments)
         style.save_figure(figure, arguments.png, arguments.pdf)
 
 

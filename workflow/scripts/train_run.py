@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from hnetcl.files import require_writable
+from hnetcl.files import require_writable, written_whole
 from hnetcl.spec import ConfigurationError, RunSpec, load_experiment
 
 
@@ -33,6 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--log", type=Path, help="file for plain progress lines")
+    parser.add_argument("--manifest", type=Path, help="file for a list of the records, once all of them are there")
     parser.add_argument("--progress", default="bar", choices=["bar", "lines"], help="what a terminal shows")
     parser.add_argument("--show-spec", action="store_true", help="print the resolved specifications and stop")
     return parser.parse_args()
@@ -47,7 +48,7 @@ def main() -> None:
         if arguments.show_spec:
             print(json.dumps([spec.as_dict() | {"hash": spec.hash} for spec in specs], indent=2))
             return
-        for folder in (arguments.records, arguments.checkpoints, *([arguments.log.parent] if arguments.log else [])):
+        for folder in (arguments.records, arguments.checkpoints, (arguments.log or Path("x")).parent):
             require_writable(folder)
     except (ConfigurationError, PermissionError) as error:
         sys.exit(f"train_run: {error}")
@@ -55,6 +56,9 @@ def main() -> None:
     missing = [spec for spec in specs if not has_record(arguments.records, spec)]
     if missing:
         train_pack(missing, arguments)
+    if arguments.manifest:
+        with written_whole(arguments.manifest) as aside:
+            aside.write_text("".join(f"{record_path(arguments.records, spec)}\n" for spec in specs))
 
 
 def configure_logging(path: Path | None) -> None:

@@ -143,9 +143,7 @@ def load(path: str | Path) -> Dataset:
         with np.load(path) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except FileNotFoundError as error:
-        raise DatasetError(
-            f"prepared dataset '{path}' does not exist: run prepare_dataset.py first."
-        ) from error
+        raise DatasetError(f"prepared dataset '{path}' does not exist: run prepare_dataset.py first.") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(
             f"prepared dataset '{path}' cannot be read ({error}): delete it and prepare it again."

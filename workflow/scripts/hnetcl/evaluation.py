@@ -39,9 +39,9 @@ def evaluate(
                 if scenario == "cl3":
                     correct = correct & found
             right.append((correct & counts).sum(1))
-        total = valid.sum(1) / 100
-        accuracy.append(sum(right) / total)
-        inference.append(sum(inferred) / total if inferred else None)
+        share = 100 / valid.sum(1).double()
+        accuracy.append(sum(right) * share)
+        inference.append(sum(inferred) * share if inferred else None)
     return _by_run(accuracy, len(sequence.seeds)), _by_run(inference, len(sequence.seeds))
 
 

@@ -51,9 +51,10 @@ _RC = {
 }
 
 # Labels of an accuracy axis, the most telling first; further ones fill the gaps that remain.
-_TICKS = (100, 99, 90, 0, 50, 95, 99.5, 98, 80, 20, 97, 70, 99.8, 96, 60, 30, 10, 85, 40)
+_TICKS = (100, 99, 90, 0, 50, 95, 99.5, 98, 80, 20, 97, 70, 99.8, 96, 60, 30, 10, 85, 40, 99.9)
 _TICK_GAP = 0.17  # of the axis: what a label needs beside its neighbour
 _SOFTENING = 0.1  # percentage points of error
+_SMALLEST_SPAN = np.log10(4)
 
 
 @contextmanager
@@ -69,9 +70,10 @@ def method_colour(method: str) -> tuple[float, float, float]:
 
 
 def accuracy_scale() -> tuple[Callable, Callable]:
-    """Return a scale for accuracies in percent and its inverse: logarithmic in the error, ``-log10(100.1 - a)``.
+    """Return a scale for accuracies ``a`` in percent, ``-log10(100.1 - a)`` and its inverse.
 
-    Between 99 and 99.8 lies as much as between 50 and 90. The added 0.1 keeps an accuracy of 100 on the axis.
+    It is logarithmic in the error: from 50 to 90 is about as far as from 95 to 99. The added 0.1 keeps an
+    accuracy of 100 on the axis.
     """
     full = 100 + _SOFTENING
     return (
@@ -81,11 +83,14 @@ def accuracy_scale() -> tuple[Callable, Callable]:
 
 
 def set_accuracy_axis(ax: Axes, values: np.ndarray, margin: float = 0.08) -> None:
-    """Give ``ax`` an accuracy scale around ``values`` in percent, ``margin`` (a fraction of it) on each side."""
+    """Give ``ax`` an accuracy scale around ``values`` (percent) with ``margin`` (a fraction) on each side.
+
+    It spans at least a factor of four in the error: a closer look would make the noise of seeds look large.
+    """
     forward, inverse = accuracy_scale()
     low, high = forward(np.min(values)), forward(np.max(values))
-    pad = max((high - low) * margin, 0.05)
-    limits = float(inverse(low - pad)), float(inverse(high + pad))
+    pad = max((high - low) * margin, (_SMALLEST_SPAN - (high - low)) / 2)
+    limits = max(float(inverse(low - pad)), -5.0), float(inverse(high + pad))
     ticks = accuracy_ticks(*limits)
     ax.set_xscale("function", functions=(forward, inverse))
     ax.set_xlim(limits)
@@ -125,7 +130,7 @@ def add_note(figure: Figure, text: str) -> None:
 
 
 def save_figure(figure: Figure, png: str | Path, pdf: str | Path) -> None:
-    """Write ``figure`` as PNG (300 dpi) and as PDF, without the date and the version of the drawing program."""
+    """Write ``figure`` as PNG (300 dpi) and PDF, without the date and the version of the drawing program."""
     with written_whole(png) as aside:
         figure.savefig(aside, format="png", metadata={"Software": None})
     with written_whole(pdf) as aside:

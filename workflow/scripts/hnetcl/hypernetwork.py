@@ -1,6 +1,7 @@
 """The chunked hypernetwork: from a task embedding to all weights of a target network."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import ceil
 
 import torch
@@ -51,7 +52,7 @@ class ChunkedHypernetwork:
                 "chunk embeddings", lambda g: torch.randn(self.num_chunks, chunk_embedding, generator=g)
             )
         }
-        for layer, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for layer, (fan_in, fan_out) in enumerate(pairwise(widths)):
             self.shared[f"hidden_{layer}"] = draw(
                 f"hidden layer {layer}", lambda g, i=fan_in, o=fan_out: xavier_affine(g, i, o)
             )

@@ -20,9 +20,7 @@ class Adam:
         epsilon: float,
     ):
         self.parameters = dict(parameters)
-        self._adam = torch.optim.Adam(
-            self.parameters.values(), lr=learning_rate, betas=betas, eps=epsilon, fused=True
-        )
+        self._adam = torch.optim.Adam(self.parameters.values(), lr=learning_rate, betas=betas, eps=epsilon, fused=True)
         self._steps = 0  # counted here too: on a GPU, reading torch's own count would wait for the device
 
     @torch.no_grad()

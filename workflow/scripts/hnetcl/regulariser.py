@@ -29,9 +29,7 @@ class Segment(NamedTuple):
     counted: Tensor | None
 
 
-def column_segments(
-    num_chunks: int, chunk_size: int, counted: Sequence[Sequence[tuple[int, int]]]
-) -> list[Segment]:
+def column_segments(num_chunks: int, chunk_size: int, counted: Sequence[Sequence[tuple[int, int]]]) -> list[Segment]:
     """Cut the columns of a chunk so that inside a segment each (task, chunk) counts wholly or not at all.
 
     ``counted[t]`` lists the half-open ranges of the flat weight vector that count for task t. The surplus of the last
@@ -42,9 +40,7 @@ def column_segments(
     segments: list[Segment] = []
     for start, stop in pairwise(sorted(edges)):
         position = starts + start
-        rows = torch.stack(
-            [sum((position >= a) & (position < b) for a, b in ranges).bool() for ranges in counted]
-        )
+        rows = torch.stack([sum((position >= a) & (position < b) for a, b in ranges).bool() for ranges in counted])
         if segments and segments[-1].stop == start and torch.equal(segments[-1].counted, rows):
             segments[-1] = segments[-1]._replace(stop=stop)
         elif rows.any():
@@ -79,9 +75,7 @@ class OutputRegulariser(ABC):
         self._embeddings = hypernetwork.embeddings(range(self.num_tasks))
         device = self._embeddings.device
         segments = column_segments(hypernetwork.num_chunks, hypernetwork.chunk_size, counted)
-        self._segments = [
-            s if s.counted is None else s._replace(counted=s.counted.to(device)) for s in segments
-        ]
+        self._segments = [s if s.counted is None else s._replace(counted=s.counted.to(device)) for s in segments]
 
     @abstractmethod
     def value_and_add_gradient(
@@ -95,13 +89,9 @@ class OutputRegulariser(ABC):
             return per_task
         return _pick(per_task, self.subsets[:, iteration])
 
-    def _shifted_features(
-        self, shifted: Mapping[str, Tensor], iteration: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _shifted_features(self, shifted: Mapping[str, Tensor], iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the features at ``shifted`` and the leaves (all but the output layer) they can be derived by."""
-        leaves = {
-            name: value.detach().requires_grad_() for name, value in shifted.items() if name != "output"
-        }
+        leaves = {name: value.detach().requires_grad_() for name, value in shifted.items() if name != "output"}
         with torch.enable_grad():
             features = self.hypernetwork.features(self._chosen(self._embeddings, iteration), leaves)
         return features, leaves

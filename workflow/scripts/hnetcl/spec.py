@@ -190,9 +190,7 @@ def _explain(error: ValidationError) -> str:
         "exclusiveMinimum": lambda: f"more than {error.validator_value}",
         "maximum": lambda: f"at most {error.validator_value}",
     }.get(error.validator, lambda: error.message)()
-    return f"{key} = {error.instance!r} is not allowed. Allowed: {allowed}" + (
-        f" ({described})." if described else "."
-    )
+    return f"{key} = {error.instance!r} is not allowed. Allowed: {allowed}" + (f" ({described})." if described else ".")
 
 
 __all__ = [

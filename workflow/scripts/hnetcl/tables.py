@@ -27,6 +27,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
         "−": "$-$",
+        "–": "--",
         "†": r"\textdagger{}",
         "‡": r"\textdaggerdbl{}",
     }

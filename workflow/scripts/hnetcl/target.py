@@ -25,9 +25,7 @@ class TargetMLP:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the weight tensors, without the run axis."""
-        return [
-            shape for fan_in, fan_out in pairwise(self.sizes) for shape in ((fan_out, fan_in), (fan_out,))
-        ]
+        return [shape for fan_in, fan_out in pairwise(self.sizes) for shape in ((fan_out, fan_in), (fan_out,))]
 
     @property
     def num_weights(self) -> int:

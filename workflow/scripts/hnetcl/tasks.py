@@ -44,9 +44,7 @@ class TaskSequence:
     which order, depends on the seed and the task alone.
     """
 
-    def __init__(
-        self, spec: RunSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device | str = "cpu"
-    ):
+    def __init__(self, spec: RunSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device | str = "cpu"):
         self.seeds = list(seeds)
         self.device = torch.device(device)
         self.num_tasks = spec.sequence.tasks
@@ -82,9 +80,7 @@ class TaskSequence:
     def _split(self, spec: RunSpec, seed: int, train: Tensor, test: Tensor) -> list[_RunTask]:
         count = self.num_tasks * self.classes_per_task
         per_seed = spec.sequence.assignment == "per_seed"
-        order = (
-            torch.randperm(count, generator=stream(seed, "class order")) if per_seed else torch.arange(count)
-        )
+        order = torch.randperm(count, generator=stream(seed, "class order")) if per_seed else torch.arange(count)
         return [
             _RunTask(*(torch.isin(y, classes).nonzero().flatten() for y in (train, test)), classes, None)
             for classes in order.split(self.classes_per_task)
@@ -121,9 +117,7 @@ class TaskSequence:
         for seed, run in zip(self.seeds, self._runs, strict=True):
             samples.append(torch.cat([run[t].train for t in tasks]))
             sources.append(torch.cat([torch.full_like(run[t].train, t) for t in tasks]))
-            orders.append(
-                _endless_shuffle(len(samples[-1]), iterations * batch_size, stream(seed, "batches", task))
-            )
+            orders.append(_endless_shuffle(len(samples[-1]), iterations * batch_size, stream(seed, "batches", task)))
         order = torch.stack(orders)
         chosen = pad_sequence(samples, batch_first=True).gather(1, order)
         origin = pad_sequence(sources, batch_first=True).gather(1, order) if seen else None
@@ -131,9 +125,7 @@ class TaskSequence:
         def by_iteration(numbers: Tensor) -> Tensor:
             return numbers.unflatten(1, (iterations, batch_size)).transpose(0, 1).contiguous().to(self.device)
 
-        return TrainingStage(
-            self, task, by_iteration(chosen), None if origin is None else by_iteration(origin)
-        )
+        return TrainingStage(self, task, by_iteration(chosen), None if origin is None else by_iteration(origin))
 
     def test_set(self, task: int) -> tuple[Tensor, Tensor]:
         """Return the sample numbers of the test set of ``task``, ``[R, N]``, and which of them are no padding."""

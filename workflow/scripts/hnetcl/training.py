@@ -130,7 +130,11 @@ def _evaluate(method: Method, sequence: TaskSequence, progress: Progress) -> Non
 
 
 def _save(path: Path, identity: list[str], progress: Progress, method: Method) -> None:
-    content = {"identity": [CHECKPOINT_FORMAT, *identity], "progress": asdict(progress), "method": method.state_dict()}
+    content = {
+        "identity": [CHECKPOINT_FORMAT, *identity],
+        "progress": asdict(progress),
+        "method": method.state_dict(),
+    }
     with written_whole(path) as aside:
         torch.save(content, aside)
 

@@ -22,9 +22,7 @@ class HypernetworkEntropy(Method):
 
     def __init__(self, spec, sequence):
         super().__init__(spec, sequence)
-        self.target = TargetMLP(
-            (sequence.num_inputs, *spec.target.hidden, self.num_outputs), spec.target.activation
-        )
+        self.target = TargetMLP((sequence.num_inputs, *spec.target.hidden, self.num_outputs), spec.target.activation)
         self.hypernetwork = ChunkedHypernetwork(
             sequence.seeds,
             sequence.num_tasks,
@@ -52,15 +50,12 @@ class HypernetworkEntropy(Method):
             return None
         subsets = None
         if settings["tasks"] != "all":
-            subsets = draw_subsets(
-                self.sequence.seeds, task, settings["tasks"], self.spec.optimisation.iterations
-            )
+            subsets = draw_subsets(self.sequence.seeds, task, settings["tasks"], self.spec.optimisation.iterations)
         held = task if subsets is None else settings["tasks"]
         form = FORMS.get(settings["form"]) or choose_form(self.hypernetwork, held)
         own_head = settings["outputs"] == "own_head"
         counted = [
-            self.target.output_ranges(self.head(t)) if own_head else [(0, self.target.num_weights)]
-            for t in range(task)
+            self.target.output_ranges(self.head(t)) if own_head else [(0, self.target.num_weights)] for t in range(task)
         ]
         if subsets is not None:
             subsets = subsets.to(self.sequence.device)

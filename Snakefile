@@ -1,0 +1,51 @@
+# Continual learning with hypernetworks (von Oswald et al., ICLR 2020): entry point.
+#   snakemake --cores all            the demo: digits, every method, every scenario, then its table and figures
+#   snakemake --cores all tables     the paper's tables, from results/cached unless results_source is compute
+#   snakemake --cores all figures    the paper's figures, likewise
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/figures.smk"
+
+
+localrules:
+    demo,
+    tables,
+    figures,
+
+
+rule demo:
+    default_target: True
+    input:
+        table_files("demo"),
+        figure_files("demo"),
+
+
+rule tables:
+    input:
+        [table_files(name) for name in paper_collections()],
+
+
+rule figures:
+    input:
+        [figure_files(name) for name in paper_collections()],
+
+
+onstart:
+    require_writable_results()
+
+
+onsuccess:
+    print(closing_words())

@@ -1,0 +1,112 @@
+"""What the tests share: a tiny dataset, small specifications, and where the MNIST files are."""
+
+import copy
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from hnetcl.data import Dataset
+from hnetcl.spec import load_experiment
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MNIST_FILE = "train-images-idx3-ubyte"
+
+SETTINGS = {
+    "title": "Tiny",
+    "dataset": "digits",
+    "seeds": [1, 2],
+    "sequence": {"kind": "split", "tasks": 3, "classes_per_task": 2, "assignment": "fixed"},
+    "target": {"hidden": [7, 6], "activation": "relu"},
+    "optimisation": {
+        "iterations": 20,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "betas": [0.9, 0.999],
+        "epsilon": 1.0e-8,
+    },
+    "methods": {
+        "hnet_ent": {
+            "scenarios": ["cl1", "cl2", "cl3"],
+            "hypernetwork": {
+                "task_embedding": 5,
+                "chunk_embedding": 4,
+                "hidden": [6, 5],
+                "activation": "elu",
+                "chunk_size": 60,
+            },
+            "regulariser": {"beta": 0.01, "form": "exact", "tasks": "all", "outputs": "all"},
+            "inference_temperature": 1.0,
+        },
+        "fine_tune": {"scenarios": ["cl1", "cl2", "cl3"], "reset_optimiser": False},
+        "joint": {"scenarios": ["cl1", "cl2", "cl3"], "reset_optimiser": False},
+    },
+}
+PERMUTED = {"kind": "permuted", "tasks": 3, "assignment": "fixed", "first_task": "identity", "data_seed": 42}
+
+
+def make_dataset(classes=6, side=4, train=20, test=5):
+    """Blobs around one random image a class; class c has ``train`` + c training and ``test`` + 2 c test samples."""
+    random = np.random.default_rng(0)
+    centres = random.integers(0, 17, (classes, side, side))
+
+    def part(size, growth):
+        labels = np.repeat(np.arange(classes), [size + growth * c for c in range(classes)])
+        random.shuffle(labels)
+        images = centres[labels] + random.integers(-4, 5, (len(labels), side, side))
+        return images.clip(0, 16).astype(np.uint8), labels.astype(np.int64)
+
+    return Dataset("digits", *part(train, 1), *part(test, 2), largest_value=16)
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    return make_dataset()
+
+
+@pytest.fixture
+def write_experiment(tmp_path):
+    """Write an experiment file: the settings above, changed where a key with dots says so; None removes the key."""
+
+    def write(changes=None, name="tiny"):
+        settings = copy.deepcopy(SETTINGS)
+        for key, value in (changes or {}).items():
+            *sections, last = key.split(".")
+            place = settings
+            for section in sections:
+                place = place[section]
+            if value is None:
+                del place[last]
+            else:
+                place[last] = value
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_spec(write_experiment):
+    """Resolve a specification as a user's experiment file would."""
+
+    def make(method="hnet_ent", training="cl1-cl3", changes=None, seed=1):
+        return load_experiment(write_experiment(changes)).spec(method, training, seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mnist_dir():
+    """A directory that holds MNIST/raw; tests that need it are skipped where there is none."""
+    places = [REPOSITORY.parent / "shared" / "datasets", REPOSITORY / "data"]
+    if "MNIST_DIR" in os.environ:
+        places.insert(0, Path(os.environ["MNIST_DIR"]))
+    for place in places:
+        raw = place / "MNIST" / "raw"
+        if (raw / MNIST_FILE).is_file() or (raw / f"{MNIST_FILE}.gz").is_file():
+            return place
+    looked = ", ".join(map(str, places))
+    pytest.skip(f"no MNIST/raw in {looked}; set MNIST_DIR to a directory that holds it")

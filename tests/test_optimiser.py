@@ -1,0 +1,147 @@
+"""Adam and its look-ahead against a separate, unfused ``torch.optim.Adam``."""
+
+import copy
+
+import pytest
+import torch
+
+from hnetcl.optimiser import Adam
+
+SHAPES = {"chunks": (2, 3, 4), "layer": (2, 5, 6), "embedding": (2, 3)}
+SETTINGS = [(1e-3, (0.9, 0.999), 1e-8), (1e-4, (0.5, 0.99), 1e-6), (0.1, (0.0, 0.9), 1e-8)]
+
+
+def make_pair(dtype, learning_rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8):
+    """Return our Adam and torch's, on equal parameters."""
+    # As small as the steps, so that a comparison of parameters is one of steps.
+    parameters = {name: learning_rate * torch.randn(shape, dtype=dtype) for name, shape in SHAPES.items()}
+    ours = Adam({n: p.clone().requires_grad_() for n, p in parameters.items()}, learning_rate, betas, epsilon)
+    theirs = {n: p.clone().requires_grad_() for n, p in parameters.items()}
+    adam = torch.optim.Adam(
+        theirs.values(), lr=learning_rate, betas=betas, eps=epsilon, foreach=False, fused=False
+    )
+    return ours, theirs, adam
+
+
+def random_gradients(dtype):
+    """Gradients of very different sizes, some exactly zero."""
+    return {
+        name: torch.randn(shape, dtype=dtype) * 10 ** torch.empty(shape, dtype=dtype).uniform_(-8, 3)
+        * (torch.rand(shape) > 0.1)
+        for name, shape in SHAPES.items()
+    }
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 3e-6)])
+def test_look_ahead_is_the_step_torch_then_takes(settings, dtype, tolerance):
+    torch.manual_seed(0)
+    ours, theirs, adam = make_pair(dtype, *settings)
+    for _ in range(60):
+        gradients = random_gradients(dtype)
+        # What is previewed (the gradient of the task alone) need not be what is stepped on.
+        previewed = random_gradients(dtype)
+        found = {name: ours.look_ahead(name, g) for name, g in previewed.items()}
+        saved = copy.deepcopy(adam.state_dict()), {n: p.detach().clone() for n, p in theirs.items()}
+        for name, parameter in theirs.items():
+            parameter.grad = previewed[name].clone()
+        adam.step()
+        for name, before in saved[1].items():
+            step = theirs[name].detach() - before
+            torch.testing.assert_close(found[name] - before, step, rtol=tolerance, atol=tolerance * settings[0])
+            with torch.no_grad():
+                theirs[name].copy_(before)
+            theirs[name].grad = gradients[name].clone()
+        adam.load_state_dict(saved[0])
+        adam.step()
+        ours.step(gradients)
+        for name, parameter in theirs.items():
+            torch.testing.assert_close(
+                ours.parameters[name], parameter, rtol=tolerance, atol=tolerance * settings[0]
+            )
+
+
+def test_look_ahead_changes_neither_parameters_nor_gradients_nor_later_steps():
+    torch.manual_seed(0)
+    ours, _, _ = make_pair(torch.float64)
+    twin = Adam({n: p.detach().clone().requires_grad_() for n, p in ours.parameters.items()}, 1e-3, (0.9, 0.999), 1e-8)
+    for _ in range(10):
+        previewed = random_gradients(torch.float64)
+        kept = copy.deepcopy(previewed)
+        parameters = {n: p.detach().clone() for n, p in ours.parameters.items()}
+        for name, gradient in previewed.items():
+            ours.look_ahead(name, gradient)
+            assert torch.equal(gradient, kept[name])
+            assert torch.equal(ours.parameters[name], parameters[name])
+        gradients = random_gradients(torch.float64)
+        ours.step(gradients)
+        twin.step(gradients)
+    for name, parameter in ours.parameters.items():
+        assert torch.equal(parameter, twin.parameters[name])
+
+
+def test_look_ahead_writes_to_the_place_it_is_given():
+    torch.manual_seed(0)
+    ours, _, _ = make_pair(torch.float32)
+    for _ in range(2):
+        gradient = random_gradients(torch.float32)
+        wide = torch.zeros(2, 10, 6)
+        place = wide[:, :5]
+        returned = ours.look_ahead("layer", gradient["layer"], place)
+        assert returned.data_ptr() == place.data_ptr()
+        assert torch.equal(place, ours.look_ahead("layer", gradient["layer"]))
+        assert not wide[:, 5:].any()
+        ours.step(gradient)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda g: g.transpose(1, 2).contiguous().transpose(1, 2),
+        lambda g: torch.stack([g, torch.zeros_like(g)], dim=3)[..., 0],
+        lambda g: g.flip(0).clone().flip(0),
+    ],
+    ids=["transposed", "strided", "flipped"],
+)
+def test_the_memory_layout_of_a_gradient_does_not_matter(other):
+    torch.manual_seed(0)
+    value = torch.randn(2, 5, 6)
+    plain, laid_out = (Adam({"w": value.clone().requires_grad_()}, 1e-2, (0.9, 0.999), 1e-8) for _ in range(2))
+    for _ in range(5):
+        gradient = torch.randn(2, 5, 6)
+        assert torch.equal(plain.look_ahead("w", gradient), laid_out.look_ahead("w", other(gradient)))
+        plain.step({"w": gradient})
+        laid_out.step({"w": other(gradient)})
+        assert torch.equal(plain.parameters["w"], laid_out.parameters["w"])
+
+
+def test_an_expanded_gradient_gives_the_step_of_its_copy():
+    value = torch.randn(3, 4)
+    plain, expanded = (Adam({"w": value.clone().requires_grad_()}, 1e-2, (0.9, 0.999), 1e-8) for _ in range(2))
+    for _ in range(5):
+        gradient = torch.randn(1, 4).expand(3, 4)
+        assert torch.equal(plain.look_ahead("w", gradient.clone()), expanded.look_ahead("w", gradient))
+        plain.step({"w": gradient.clone()})
+        expanded.step({"w": gradient})
+        assert torch.equal(plain.parameters["w"], expanded.parameters["w"])
+
+
+def test_a_restored_state_goes_on_as_the_original():
+    torch.manual_seed(0)
+    original, _, _ = make_pair(torch.float32)
+    for _ in range(7):
+        original.step(random_gradients(torch.float32))
+    restored = Adam(
+        {n: p.detach().clone().requires_grad_() for n, p in original.parameters.items()}, 1e-3, (0.9, 0.999), 1e-8
+    )
+    restored.load_state_dict(copy.deepcopy(original.state_dict()))
+    for _ in range(7):
+        gradients = random_gradients(torch.float32)
+        for name in SHAPES:
+            assert torch.equal(
+                original.look_ahead(name, gradients[name]), restored.look_ahead(name, gradients[name])
+            )
+        original.step(gradients)
+        restored.step(gradients)
+    for name, parameter in original.parameters.items():
+        assert torch.equal(parameter, restored.parameters[name])

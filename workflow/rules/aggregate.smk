@@ -1,0 +1,76 @@
+# From records to tidy tables, from tidy tables to the tables of the paper.
+localrules:
+    publish,
+
+
+rule collect_runs:
+    input:
+        trained=training_outputs,
+        code=RESULTS_CODE,
+    output:
+        runs="results/tables/{collection}_runs.csv",
+        accuracy="results/tables/{collection}_accuracy.csv",
+    log:
+        "results/logs/collect_runs/{collection}.log",
+    conda:
+        "../../envs/results.yaml"
+    params:
+        records=records,
+    message:
+        "Collecting the records of {wildcards.collection}"
+    shell:
+        "python workflow/scripts/collect_runs.py --records {params.records}"
+        " --runs {output.runs} --accuracy {output.accuracy} > {log} 2>&1"
+
+
+rule make_table:
+    input:
+        runs=runs_table,
+        reference="config/reference.csv",
+        code=RESULTS_CODE,
+    output:
+        summary=report(
+            "results/tables/{collection}.csv",
+            caption="../report/summary.rst",
+            category="{collection}",
+            labels={"artefact": "table"},
+        ),
+        verdicts=report(
+            "results/tables/{collection}_verdicts.csv",
+            caption="../report/verdicts.rst",
+            category="{collection}",
+            labels={"artefact": "verdicts"},
+        ),
+        markdown="results/tables/{collection}.md",
+        latex="results/tables/{collection}.tex",
+    log:
+        "results/logs/make_table/{collection}.log",
+    conda:
+        "../../envs/results.yaml"
+    params:
+        experiments=lambda wildcards: collection_titles(wildcards.collection),
+        title=lambda wildcards: config["collections"][wildcards.collection]["title"],
+        margin=config["verdict_margin"],
+    message:
+        "Making the table of {wildcards.collection}"
+    shell:
+        "python workflow/scripts/make_table.py --runs {input.runs} --reference {input.reference}"
+        " --margin {params.margin} --experiments {params.experiments:q} --title {params.title:q}"
+        " --summary {output.summary} --verdicts {output.verdicts}"
+        " --markdown {output.markdown} --latex {output.latex} > {log} 2>&1"
+
+
+# Takes what has been trained so far into results/cached. No rule makes those files, so that a fresh clone, which holds
+# them, never starts a training to make them anew.
+rule publish:
+    log:
+        "results/logs/publish.log",
+    conda:
+        "../../envs/results.yaml"
+    params:
+        margin=config["verdict_margin"],
+    message:
+        "Publishing the finished runs of results/runs into results/cached"
+    shell:
+        "python workflow/scripts/publish_results.py --records results/runs --cached results/cached"
+        " --reference config/reference.csv --margin {params.margin} 2>&1 | tee {log}"

@@ -1,0 +1,184 @@
+# What the rules share: configuration, names of files, what a collection is made of.
+import sys
+import time
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from hnetcl.files import require_writable
+from hnetcl.spec import ConfigurationError, load_experiment, validate
+
+STARTED = time.time()
+# A change to the code that turns records into tables and figures makes them anew; trainings are not repeated for it.
+RESULTS_CODE = [
+    f"workflow/scripts/hnetcl/{module}.py"
+    for module in ["records", "measures", "verdicts", "tables", "figure_style"]
+]
+
+
+# One command for a run and for a pack of runs.
+TRAIN_COMMAND = (
+    "python workflow/scripts/train_run.py"
+    " --experiment config/experiments/{wildcards.experiment}.yaml"
+    " --method {wildcards.method} --training {wildcards.training} --seeds {params.seeds}"
+    " --dataset {input.dataset} --records {params.records} --checkpoints results/checkpoints"
+    " --checkpoint-seconds {params.checkpoint_seconds} --device {params.device}"
+    " --threads {threads} --log {log} --progress lines {params.manifest}"
+)
+
+
+def configured_experiments():
+    """Validate the configuration and load every experiment it names, before any job starts."""
+    try:
+        validate(config, "config", "config/config.yaml (with --config)")
+        names = {
+            name for c in config["collections"].values() for name in c["experiments"]
+        }
+        return {
+            name: load_experiment(f"config/experiments/{name}.yaml")
+            for name in sorted(names)
+        }
+    except ConfigurationError as error:
+        raise WorkflowError(str(error)) from None
+
+
+EXPERIMENTS = configured_experiments()
+
+
+wildcard_constraints:
+    collection="|".join(config["collections"]),
+    experiment="|".join(EXPERIMENTS),
+    method="[a-z_]+",
+    training="cl[1-3](-cl[1-3])*",
+    seed=r"\d+",
+
+
+def collection_source(name):
+    """cached or compute."""
+    return config["collections"][name].get("results_source", config["results_source"])
+
+
+def paper_collections():
+    """Collections that can be drawn from results/cached: all but those that always train."""
+    return [
+        name for name, c in config["collections"].items() if "results_source" not in c
+    ]
+
+
+def collection_titles(name):
+    """Experiments of a collection as they are called in tables."""
+    return [EXPERIMENTS[e].title for e in config["collections"][name]["experiments"]]
+
+
+def packs(seeds, size):
+    """Cut a list of seeds into packs of at most ``size``."""
+    return [seeds[i : i + size] for i in range(0, len(seeds), size)]
+
+
+def trainings(name):
+    """Yield (folder of records, pack of seeds) for every training job of a collection."""
+    size = config["collections"][name]["seeds_per_job"]
+    for experiment in config["collections"][name]["experiments"]:
+        for method, training in EXPERIMENTS[experiment].trainings():
+            for seeds in packs(EXPERIMENTS[experiment].seeds, size):
+                yield f"{experiment}/{method}/{training}", seeds
+
+
+def training_outputs(wildcards):
+    """What the training jobs of a collection leave: a record a seed, or a list of records a pack."""
+    return [
+        (
+            f"results/runs/{folder}/seed-{seeds[0]}.json"
+            if len(seeds) == 1
+            else f"results/packs/{folder}/seeds-{'-'.join(map(str, seeds))}.txt"
+        )
+        for folder, seeds in trainings(wildcards.collection)
+    ]
+
+
+def records(wildcards):
+    """Every record of a collection."""
+    return [
+        f"results/runs/{folder}/seed-{seed}.json"
+        for folder, seeds in trainings(wildcards.collection)
+        for seed in seeds
+    ]
+
+
+def dataset_file(wildcards):
+    """Prepared dataset of an experiment."""
+    return (
+        f"results/datasets/{EXPERIMENTS[wildcards.experiment].settings['dataset']}.npz"
+    )
+
+
+def runs_table(wildcards):
+    """One row a run: from results/cached, which no rule makes, or from fresh records."""
+    if collection_source(wildcards.collection) == "cached":
+        return "results/cached/runs.csv"
+    return f"results/tables/{wildcards.collection}_runs.csv"
+
+
+def accuracy_table(wildcards):
+    """One row an entry of the accuracy matrices: likewise."""
+    if collection_source(wildcards.collection) == "cached":
+        return "results/cached/accuracy.csv"
+    return f"results/tables/{wildcards.collection}_accuracy.csv"
+
+
+def table_files(name):
+    """Tables of a collection."""
+    return [
+        f"results/tables/{name}{end}"
+        for end in (".csv", "_verdicts.csv", ".md", ".tex")
+    ]
+
+
+def figure_files(name):
+    """Figures of a collection."""
+    return [
+        f"results/figures/{name}_{figure}.{kind}"
+        for figure in ("final_accuracy", "accuracy_matrix")
+        for kind in ("png", "pdf")
+    ]
+
+
+def training_hash(wildcards, seeds):
+    """Hash of the specifications a training job stands for: a change of any hyper-parameter repeats the job."""
+    try:
+        experiment = EXPERIMENTS[wildcards.experiment]
+        specs = [
+            experiment.spec(wildcards.method, wildcards.training, int(seed))
+            for seed in seeds
+        ]
+    except ConfigurationError as error:
+        raise WorkflowError(str(error)) from None
+    return "-".join(spec.hash for spec in specs)
+
+
+def require_writable_results():
+    """Stop before the first job where results cannot be written."""
+    try:
+        require_writable("results")
+    except PermissionError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def closing_words():
+    """Name the tables and figures that this call made, and show the tables."""
+    lines = [""]
+    for name, collection in config["collections"].items():
+        made = [
+            path
+            for path in map(Path, table_files(name) + figure_files(name))
+            if path.exists() and path.stat().st_mtime >= STARTED
+        ]
+        if not made:
+            continue
+        lines.append(collection["title"])
+        lines += [path.read_text() for path in made if path.suffix == ".md"]
+        lines += ["Written:", *(f"  {path}" for path in made), ""]
+    return "\n".join(lines)

@@ -1,0 +1,20 @@
+# From a dataset's files to prepared arrays.
+localrules:
+    prepare_dataset,  # the only rule that may need the network, which compute nodes often lack
+
+
+rule prepare_dataset:
+    output:
+        "results/datasets/{dataset}.npz",
+    log:
+        "results/logs/prepare_dataset/{dataset}.log",
+    conda:
+        "../../envs/train.yaml"
+    params:
+        data_dir=config["data_dir"],
+    message:
+        "Checking and preparing the dataset {wildcards.dataset}"
+    shell:
+        "python workflow/scripts/prepare_dataset.py --dataset {wildcards.dataset}"
+        " --data-dir {params.data_dir:q} --output {output} > {log} 2>&1"
+        " || (cat {log} >&2; exit 1)"

@@ -1,0 +1,50 @@
+# Figures are drawn from tidy tables; nothing is trained or measured here.
+rule plot_final_accuracy:
+    input:
+        runs=runs_table,
+        reference="config/reference.csv",
+        code=RESULTS_CODE,
+    output:
+        png=report(
+            "results/figures/{collection}_final_accuracy.png",
+            caption="../report/final_accuracy.rst",
+            category="{collection}",
+            labels={"artefact": "final accuracy by method"},
+        ),
+        pdf="results/figures/{collection}_final_accuracy.pdf",
+    log:
+        "results/logs/plot_final_accuracy/{collection}.log",
+    conda:
+        "../../envs/results.yaml"
+    params:
+        experiments=lambda wildcards: collection_titles(wildcards.collection),
+    message:
+        "Drawing the final accuracy by method of {wildcards.collection}"
+    shell:
+        "python workflow/scripts/plot_final_accuracy.py --runs {input.runs} --reference {input.reference}"
+        " --experiments {params.experiments:q} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+
+
+rule plot_accuracy_matrix:
+    input:
+        accuracy=accuracy_table,
+        code=RESULTS_CODE,
+    output:
+        png=report(
+            "results/figures/{collection}_accuracy_matrix.png",
+            caption="../report/accuracy_matrix.rst",
+            category="{collection}",
+            labels={"artefact": "accuracy by task over the sequence"},
+        ),
+        pdf="results/figures/{collection}_accuracy_matrix.pdf",
+    log:
+        "results/logs/plot_accuracy_matrix/{collection}.log",
+    conda:
+        "../../envs/results.yaml"
+    params:
+        experiments=lambda wildcards: collection_titles(wildcards.collection),
+    message:
+        "Drawing the accuracy matrices of {wildcards.collection}"
+    shell:
+        "python workflow/scripts/plot_accuracy_matrix.py --accuracy {input.accuracy} --scenario CL1"
+        " --experiments {params.experiments:q} --png {output.png} --pdf {output.pdf} > {log} 2>&1"

@@ -1,0 +1,64 @@
+# Training: one job a run, or one job a pack of seeds. Checkpoints are no declared outputs, so that Snakemake leaves
+# them alone when a job fails; the job that follows goes on from them.
+
+
+rule train_run:
+    input:
+        dataset=dataset_file,
+    output:
+        "results/runs/{experiment}/{method}/{training}/seed-{seed}.json",
+    log:
+        "results/logs/train/{experiment}/{method}/{training}/seed-{seed}.log",
+    benchmark:
+        "results/benchmarks/train/{experiment}/{method}/{training}/seed-{seed}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: config["train_threads"]
+    resources:
+        gpu=int(config["device"] == "cuda"),
+        mem_mb=4000,
+        runtime=240,
+    params:
+        seeds=lambda wildcards: wildcards.seed,
+        specification=lambda wildcards: training_hash(wildcards, [wildcards.seed]),
+        records=subpath(output[0], parent=True),
+        checkpoint_seconds=config["checkpoint_seconds"],
+        device=config["device"],
+        manifest="",
+    message:
+        "Training {wildcards.method} on {wildcards.experiment} ({wildcards.training}), seed {wildcards.seed}"
+    shell:
+        TRAIN_COMMAND
+
+
+rule train_pack:
+    input:
+        dataset=dataset_file,
+    output:
+        "results/packs/{experiment}/{method}/{training}/seeds-{seeds}.txt",
+    log:
+        "results/logs/train/{experiment}/{method}/{training}/seeds-{seeds}.log",
+    benchmark:
+        "results/benchmarks/train/{experiment}/{method}/{training}/seeds-{seeds}.tsv"
+    wildcard_constraints:
+        seeds=r"\d+(-\d+)+",
+    conda:
+        "../../envs/train.yaml"
+    threads: config["train_threads"]
+    resources:
+        gpu=int(config["device"] == "cuda"),
+        mem_mb=16000,
+        runtime=480,
+    params:
+        seeds=lambda wildcards: wildcards.seeds.split("-"),
+        specification=lambda wildcards: training_hash(
+            wildcards, wildcards.seeds.split("-")
+        ),
+        records=lambda wildcards: f"results/runs/{wildcards.experiment}/{wildcards.method}/{wildcards.training}",
+        checkpoint_seconds=config["checkpoint_seconds"],
+        device=config["device"],
+        manifest=lambda wildcards, output: f"--manifest {output}",
+    message:
+        "Training {wildcards.method} on {wildcards.experiment} ({wildcards.training}), seeds {wildcards.seeds}"
+    shell:
+        TRAIN_COMMAND
