@@ -11,6 +11,9 @@ import yaml
 from hnetcl.data import Dataset
 from hnetcl.spec import load_experiment
 
+# The networks here are tiny: more threads only cost, and a machine's number of cores must not matter.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 MNIST_FILE = "train-images-idx3-ubyte"
 

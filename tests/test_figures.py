@@ -28,9 +28,7 @@ METHODS = ("HNET+ENT", "None (fine-tune)", "Offline (joint)")
 
 
 def make_records(title="SplitMNIST", seeds=3, scenarios=("cl1", "cl3"), tasks=4):
-    return [
-        make_record(title, label, seed, scenarios, tasks=tasks) for label in METHODS for seed in range(seeds)
-    ]
+    return [make_record(title, label, seed, scenarios, tasks=tasks) for label in METHODS for seed in range(seeds)]
 
 
 @pytest.fixture
@@ -70,9 +68,7 @@ def draw_both(everything, folder):
     titles = sorted({record["spec"]["title"] for record in everything} | {"SplitMNIST"})
     with style.figure_style():
         figures = {
-            "final": plot_final_accuracy.draw(
-                records.runs_table(everything), read_reference(REFERENCE), titles
-            ),
+            "final": plot_final_accuracy.draw(records.runs_table(everything), read_reference(REFERENCE), titles),
             "matrix": plot_accuracy_matrix.draw(records.accuracy_table(everything), titles, "CL1"),
         }
         for name, figure in figures.items():
@@ -116,8 +112,7 @@ def test_every_seed_is_a_dot_and_the_mean_stands_at_the_mean():
             if line.get_marker() in drawn:
                 drawn[line.get_marker()].append(np.asarray(line.get_xdata(), dtype=float))
         ours = [
-            runs.loc[(runs["method"] == method) & (runs["scenario"] == scenario), "mean_final"]
-            for method in METHODS
+            runs.loc[(runs["method"] == method) & (runs["scenario"] == scenario), "mean_final"] for method in METHODS
         ]
         published = reference[
             (reference["experiment"] == "SplitMNIST")
@@ -227,17 +222,13 @@ def test_publishing_says_what_it_added_replaced_and_kept(tmp_path, run_script):
         return result.stdout
 
     cell = "SplitMNIST HNET+ENT CL1: seeds"
-    assert publish([0, 1, 2], 90.0).startswith(
-        f"added: 3 runs\n  {cell} 0, 1, 2\nreplaced: 0 runs\nkept: 0 runs"
-    )
+    assert publish([0, 1, 2], 90.0).startswith(f"added: 3 runs\n  {cell} 0, 1, 2\nreplaced: 0 runs\nkept: 0 runs")
     assert publish([2, 3], 80.0).startswith(
         f"added: 1 runs\n  {cell} 3\nreplaced: 1 runs\n  {cell} 2\nkept: 2 runs\n  {cell} 0, 1\n"
     )
     merged = records.read_runs(tmp_path / "cached" / "runs.csv")
     assert dict(zip(merged["seed"], merged["mean_final"], strict=True)) == {0: 90, 1: 90, 2: 80, 3: 80}
-    verdicts = pd.read_csv(tmp_path / "cached" / "verdicts.csv").set_index(
-        ["experiment", "method", "scenario"]
-    )
+    verdicts = pd.read_csv(tmp_path / "cached" / "verdicts.csv").set_index(["experiment", "method", "scenario"])
     row = verdicts.loc[("SplitMNIST", "HNET+ENT", "CL1")]
     assert (row["ours_mean"], row["ours_n"], row["verdict"]) == (85, 4, "below")
 

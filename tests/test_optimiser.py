@@ -17,16 +17,15 @@ def make_pair(dtype, learning_rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8):
     parameters = {name: learning_rate * torch.randn(shape, dtype=dtype) for name, shape in SHAPES.items()}
     ours = Adam({n: p.clone().requires_grad_() for n, p in parameters.items()}, learning_rate, betas, epsilon)
     theirs = {n: p.clone().requires_grad_() for n, p in parameters.items()}
-    adam = torch.optim.Adam(
-        theirs.values(), lr=learning_rate, betas=betas, eps=epsilon, foreach=False, fused=False
-    )
+    adam = torch.optim.Adam(theirs.values(), lr=learning_rate, betas=betas, eps=epsilon, foreach=False, fused=False)
     return ours, theirs, adam
 
 
 def random_gradients(dtype):
     """Gradients of very different sizes, some exactly zero."""
     return {
-        name: torch.randn(shape, dtype=dtype) * 10 ** torch.empty(shape, dtype=dtype).uniform_(-8, 3)
+        name: torch.randn(shape, dtype=dtype)
+        * 10 ** torch.empty(shape, dtype=dtype).uniform_(-8, 3)
         * (torch.rand(shape) > 0.1)
         for name, shape in SHAPES.items()
     }
@@ -56,9 +55,7 @@ def test_look_ahead_is_the_step_torch_then_takes(settings, dtype, tolerance):
         adam.step()
         ours.step(gradients)
         for name, parameter in theirs.items():
-            torch.testing.assert_close(
-                ours.parameters[name], parameter, rtol=tolerance, atol=tolerance * settings[0]
-            )
+            torch.testing.assert_close(ours.parameters[name], parameter, rtol=tolerance, atol=tolerance * settings[0])
 
 
 def test_look_ahead_changes_neither_parameters_nor_gradients_nor_later_steps():
@@ -138,9 +135,7 @@ def test_a_restored_state_goes_on_as_the_original():
     for _ in range(7):
         gradients = random_gradients(torch.float32)
         for name in SHAPES:
-            assert torch.equal(
-                original.look_ahead(name, gradients[name]), restored.look_ahead(name, gradients[name])
-            )
+            assert torch.equal(original.look_ahead(name, gradients[name]), restored.look_ahead(name, gradients[name]))
         original.step(gradients)
         restored.step(gradients)
     for name, parameter in original.parameters.items():

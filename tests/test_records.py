@@ -21,8 +21,7 @@ def make_record(title="SplitMNIST", label="HNET+ENT", seed=0, scenarios=("cl1", 
 
     def matrix(above_diagonal):
         rows = [
-            [draw.uniform(20, 100) if above_diagonal or j <= i else None for j in range(tasks)]
-            for i in range(tasks)
+            [draw.uniform(20, 100) if above_diagonal or j <= i else None for j in range(tasks)] for i in range(tasks)
         ]
         return rows if final is None else [*rows[:-1], [final] * tasks]
 
@@ -178,8 +177,7 @@ def test_the_accuracy_table_holds_every_measured_entry_and_no_other():
 
     table = records.accuracy_table(everything)
     found = {
-        (r.method, r.scenario, r.seed, r.after_task, r.task): (r.accuracy, r.task_inference)
-        for r in table.itertuples()
+        (r.method, r.scenario, r.seed, r.after_task, r.task): (r.accuracy, r.task_inference) for r in table.itertuples()
     }
     assert len(table) == len(found)
     assert found.keys() == expected.keys()
@@ -216,7 +214,7 @@ def test_a_seed_cannot_count_twice():
 
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_tables_survive_a_csv(tmp_path, count):
-    # A label that pandas would read as missing, and a digest that it would read as a number (see make_record).
+    # pandas would read this label as missing and the digest of make_record as a number.
     everything = [make_record(label="None", seed=seed) for seed in range(count)]
     for make, read in (
         (records.runs_table, records.read_runs),

@@ -14,7 +14,14 @@ def test_a_stream_is_the_same_each_time_it_is_opened():
 
 
 def test_streams_differ_between_seeds_and_purposes():
-    names = [(7, "batches", 3), (7, "batches", 4), (7, "weights", 3), (8, "batches", 3), (7, "batches"), (73, "batches")]
+    names = [
+        (7, "batches", 3),
+        (7, "batches", 4),
+        (7, "weights", 3),
+        (8, "batches", 3),
+        (7, "batches"),
+        (73, "batches"),
+    ]
     draws = torch.stack([normal(stream(*name)) for name in names])
     correlation = torch.corrcoef(draws) - torch.eye(len(names))
     assert correlation.abs().max() < 0.5  # five standard deviations of two independent draws

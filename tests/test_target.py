@@ -1,5 +1,7 @@
 """Target networks against torch's own linear layers."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ def random_weights(target, runs, surplus=0):
 def plain_network(target, flat, x):
     """One run's network, its weights cut from the flat vector by hand."""
     used = 0
-    for layer, (fan_in, fan_out) in enumerate(zip(target.sizes, target.sizes[1:], strict=False)):
+    for layer, (fan_in, fan_out) in enumerate(pairwise(target.sizes)):
         if layer:
             x = ACTIVATIONS[target.activation](x)
         weight = flat[used : used + fan_in * fan_out].view(fan_out, fan_in)

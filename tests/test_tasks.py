@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from conftest import PERMUTED, make_dataset
 
+from conftest import PERMUTED, make_dataset
 from hnetcl.data import load_mnist
 from hnetcl.methods.interface import Method, Prediction
+from hnetcl.spec import ConfigurationError
 from hnetcl.tasks import TaskSequence
 
 PER_SEED_SPLIT = {"kind": "split", "tasks": 3, "classes_per_task": 2, "assignment": "per_seed"}
@@ -112,21 +113,14 @@ def test_padding_of_unequal_test_sets_is_marked_and_never_counted(make_sequence,
             assert accuracy[run][task] == pytest.approx(100 * (labels == 0).double().mean().item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("tasks, classes", [(4, 2), (2, 4)])
-def test_more_classes_than_the_dataset_has_are_refused_by_name(make_sequence, tasks, classes):
-    with pytest.raises(ValueError, match=r"classes_per_task|sequence\.tasks"):
-        make_sequence({"kind": "split", "tasks": tasks, "classes_per_task": classes, "assignment": "fixed"})
+@pytest.mark.parametrize("tasks, classes", [(6, 2), (2, 6)])
+def test_more_classes_than_the_dataset_has_are_refused_by_the_name_of_their_key(make_sequence, tasks, classes):
+    spec = {"kind": "split", "tasks": tasks, "classes_per_task": classes, "assignment": "fixed"}
+    with pytest.raises(ConfigurationError, match=r"sequence\.(tasks|classes_per_task)"):
+        make_sequence(spec, data=make_dataset(classes=10))
 
 
 # ---- permuted -----------------------------------------------------------------------------------------------------
-
-
-def permutations_of(sequence, dataset, task, run=0, padding=0):
-    """The pixel order of a task, from an image whose pixels are all different."""
-    x, _ = whole_test_set(sequence, task, run)
-    image = np.pad(dataset.test_images[0], padding).reshape(-1)
-    order = [int((x[0] == value / dataset.largest_value).nonzero()[0, 0]) for value in image if value]
-    return order, [place for place, value in enumerate(image) if value]
 
 
 def distinct_pixels():
@@ -290,9 +284,7 @@ def test_a_joint_permuted_stage_draws_every_image_once_a_task_in_that_tasks_pixe
         pairs = []
         for iteration in range(len(stage)):
             batch, samples = stage[iteration], stage.samples[iteration, run]
-            for x, label, task, sample in zip(
-                batch.x[run], batch.labels[run], batch.tasks[run], samples, strict=True
-            ):
+            for x, label, task, sample in zip(batch.x[run], batch.labels[run], batch.tasks[run], samples, strict=True):
                 assert torch.equal(x, images[sample][orders[task]])
                 assert label == dataset.train_labels[sample]
                 pairs.append((int(task), int(sample)))

@@ -68,9 +68,17 @@ rule publish:
     conda:
         "../../envs/results.yaml"
     params:
+        folders=[
+            f"results/runs/{e}"
+            for name in paper_collections()
+            for e in config["collections"][name]["experiments"]
+        ],
         margin=config["verdict_margin"],
     message:
-        "Publishing the finished runs of results/runs into results/cached"
+        "Publishing the finished runs of the paper's experiments into results/cached"
     shell:
-        "python workflow/scripts/publish_results.py --records results/runs --cached results/cached"
-        " --reference config/reference.csv --margin {params.margin} 2>&1 | tee {log}"
+        "(python workflow/scripts/collect_runs.py --records {params.folders}"
+        " --runs results/tables/finished_runs.csv --accuracy results/tables/finished_accuracy.csv"
+        " && python workflow/scripts/publish_results.py --runs results/tables/finished_runs.csv"
+        " --accuracy results/tables/finished_accuracy.csv --cached results/cached"
+        " --reference config/reference.csv --margin {params.margin}) 2>&1 | tee {log}"

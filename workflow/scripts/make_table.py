@@ -16,17 +16,11 @@ from hnetcl.verdicts import DEFAULT_MARGIN, compare, read_reference, summarise
 
 def main() -> None:
     """Read the tidy table and the published values, write the summary, the verdicts and the two tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", required=True, metavar="CSV", help="one row a run and scenario")
     parser.add_argument("--reference", required=True, metavar="CSV", help="published values")
-    parser.add_argument(
-        "--margin", type=float, default=DEFAULT_MARGIN, help="percentage points that never count"
-    )
-    parser.add_argument(
-        "--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show"
-    )
+    parser.add_argument("--margin", type=float, default=DEFAULT_MARGIN, help="percentage points that never count")
+    parser.add_argument("--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show")
     parser.add_argument("--title", required=True, help="title of the table")
     parser.add_argument("--summary", required=True, metavar="CSV", help="written: mean and SEM over seeds")
     parser.add_argument("--verdicts", required=True, metavar="CSV", help="written: one row a published value")
@@ -39,9 +33,7 @@ def main() -> None:
         for frame in (read_runs(arguments.runs), read_reference(arguments.reference))
     )
     summary, verdicts = summarise(runs), compare(runs, reference, arguments.margin)
-    table = tables.build_table(
-        summary, verdicts, reference, arguments.experiments, arguments.title, arguments.margin
-    )
+    table = tables.build_table(summary, verdicts, reference, arguments.experiments, arguments.title, arguments.margin)
     write_table(summary, arguments.summary)
     write_table(verdicts, arguments.verdicts)
     for path, text in (

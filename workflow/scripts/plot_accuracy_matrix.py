@@ -27,13 +27,9 @@ SMALLEST_CELL = 0.25  # inches that a number such as 99.8 needs
 
 def main() -> None:
     """Read the accuracies, write the figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accuracy", required=True, metavar="CSV", help="one row an accuracy")
-    parser.add_argument(
-        "--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show"
-    )
+    parser.add_argument("--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show")
     parser.add_argument("--scenario", required=True, help="CL1, CL2 or CL3")
     parser.add_argument("--png", required=True, help="written: the figure, 300 dpi")
     parser.add_argument("--pdf", required=True, help="written: the figure as vectors")
@@ -65,9 +61,7 @@ def draw(accuracy: pd.DataFrame, experiments: list[str], scenario: str) -> Figur
         for ax, (title, method, entries) in zip(row, line, strict=False):
             draw_map(ax, entries, norm, side)
             ax.set_title(f"{method} (n={entries['seed'].nunique()})")
-            ax.set(
-                xlabel="Task tested", ylabel=f"{title}, {scenario}\nTask just learned" if ax is row[0] else ""
-            )
+            ax.set(xlabel="Task tested", ylabel=f"{title}, {scenario}\nTask just learned" if ax is row[0] else "")
         for ax in row[len(line) :]:
             ax.set_axis_off()
     bar = figure.colorbar(

@@ -28,14 +28,10 @@ PAPER = {"marker": "D", "markersize": 3.2, "markerfacecolor": "white", "color": 
 
 def main() -> None:
     """Read the runs and the published values, write the figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", required=True, metavar="CSV", help="one row a run and scenario")
     parser.add_argument("--reference", required=True, metavar="CSV", help="published values")
-    parser.add_argument(
-        "--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show"
-    )
+    parser.add_argument("--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show")
     parser.add_argument("--png", required=True, help="written: the figure, 300 dpi")
     parser.add_argument("--pdf", required=True, help="written: the figure as vectors")
     arguments = parser.parse_args()
@@ -51,24 +47,18 @@ def draw(runs: pd.DataFrame, reference: pd.DataFrame, experiments: list[str]) ->
     experiments, not_run = style.split_by_run(runs, experiments)
     runs, reference = (frame[frame["experiment"].isin(experiments)] for frame in (runs, reference))
     scenarios = sorted(runs["scenario"].unique())
-    methods = {
-        title: sorted(group["method"].unique(), key=method_rank)
-        for title, group in runs.groupby("experiment")
-    }
+    methods = {title: sorted(group["method"].unique(), key=method_rank) for title, group in runs.groupby("experiment")}
     heights = [len(methods[title]) for title in experiments]
 
     figure = Figure(
         figsize=(style.TEXT_WIDTH, 0.9 + 0.45 * len(experiments) + ROW_HEIGHT * sum(heights)),
         layout="constrained",
     )
-    axes = figure.subplots(
-        len(experiments), len(scenarios), squeeze=False, gridspec_kw={"height_ratios": heights}
-    )
+    axes = figure.subplots(len(experiments), len(scenarios), squeeze=False, gridspec_kw={"height_ratios": heights})
     for title, row in zip(experiments, axes, strict=True):
         for scenario, ax in zip(scenarios, row, strict=True):
             ours, published = (
-                frame[(frame["experiment"] == title) & (frame["scenario"] == scenario)]
-                for frame in (runs, reference)
+                frame[(frame["experiment"] == title) & (frame["scenario"] == scenario)] for frame in (runs, reference)
             )
             draw_panel(ax, ours, published, methods[title])
             ax.set_title(textwrap.fill(f"{title}, {scenario}", 24))

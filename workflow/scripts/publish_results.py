@@ -21,29 +21,19 @@ from hnetcl.verdicts import DEFAULT_MARGIN, compare, read_reference
 
 def main() -> None:
     """Merge the tables, write them and the verdicts, and say what has changed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", nargs="+", required=True, metavar="CSV", help="fresh tables of runs")
-    parser.add_argument(
-        "--accuracy", nargs="+", required=True, metavar="CSV", help="fresh tables of accuracies"
-    )
-    parser.add_argument(
-        "--cached", required=True, type=Path, metavar="DIR", help="folder of the cached tables"
-    )
+    parser.add_argument("--accuracy", nargs="+", required=True, metavar="CSV", help="fresh tables of accuracies")
+    parser.add_argument("--cached", required=True, type=Path, metavar="DIR", help="folder of the cached tables")
     parser.add_argument("--reference", required=True, metavar="CSV", help="published values")
-    parser.add_argument(
-        "--margin", type=float, default=DEFAULT_MARGIN, help="percentage points that never count"
-    )
+    parser.add_argument("--margin", type=float, default=DEFAULT_MARGIN, help="percentage points that never count")
     arguments = parser.parse_args()
 
     fresh_runs = pd.concat(map(records.read_runs, arguments.runs))
     fresh_accuracy = pd.concat(map(records.read_accuracy, arguments.accuracy))
     fresh = keys(fresh_runs)
     if fresh_runs.duplicated(records.RUN_KEY).any() or fresh != keys(fresh_accuracy):
-        parser.error(
-            "every run must stand once in the tables of --runs, and the same runs in those of --accuracy"
-        )
+        parser.error("every run must stand once in the tables of --runs, and the same runs in those of --accuracy")
 
     runs_file, accuracy_file = arguments.cached / "runs.csv", arguments.cached / "accuracy.csv"
     cached_runs = records.read_runs(runs_file) if runs_file.exists() else fresh_runs[:0]

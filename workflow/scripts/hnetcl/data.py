@@ -7,7 +7,6 @@ test. Training jobs read nothing else.
 import gzip
 import hashlib
 import struct
-import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,14 +141,16 @@ def load(path: str | Path) -> Dataset:
     try:
         with np.load(path) as stored:
             arrays = {key: stored[key] for key in stored.files}
+        expected = str(arrays.pop("sha256"))
+        name, largest_value = str(arrays.pop("name")), int(arrays.pop("largest_value"))
+        dataset = Dataset(name, largest_value=largest_value, **arrays)
     except FileNotFoundError as error:
         raise DatasetError(f"prepared dataset '{path}' does not exist: run prepare_dataset.py first.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive fails in whichever way its first damaged byte decides
         raise DatasetError(
-            f"prepared dataset '{path}' cannot be read ({error}): delete it and prepare it again."
+            f"prepared dataset '{path}' cannot be read ({type(error).__name__}: {error}): delete it and prepare it "
+            "again."
         ) from error
-    expected = str(arrays.pop("sha256"))
-    dataset = Dataset(str(arrays.pop("name")), largest_value=int(arrays.pop("largest_value")), **arrays)
     if dataset.sha256 != expected:
         raise DatasetError(
             f"prepared dataset '{path}' has the SHA-256 {dataset.sha256}, but was written with {expected}: delete it "

@@ -39,9 +39,9 @@ def evaluate(
                 if scenario == "cl3":
                     correct = correct & found
             right.append((correct & counts).sum(1))
-        share = 100 / valid.sum(1).double()
-        accuracy.append(sum(right) * share)
-        inference.append(sum(inferred) * share if inferred else None)
+        total = valid.sum(1).double()
+        accuracy.append(100 * sum(right) / total)
+        inference.append(100 * sum(inferred) / total if inferred else None)
     return _by_run(accuracy, len(sequence.seeds)), _by_run(inference, len(sequence.seeds))
 
 

@@ -134,6 +134,4 @@ def save_figure(figure: Figure, png: str | Path, pdf: str | Path) -> None:
     with written_whole(png) as aside:
         figure.savefig(aside, format="png", metadata={"Software": None})
     with written_whole(pdf) as aside:
-        figure.savefig(
-            aside, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None}
-        )
+        figure.savefig(aside, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})

@@ -95,13 +95,9 @@ def runs_table(records: Iterable[Record]) -> pd.DataFrame:
     Two records of one experiment, method, scenario and seed are a ``ValueError``: the seed would count twice.
     """
     rows = [
-        _run_row(record, scenario, result)
-        for record in records
-        for scenario, result in record["scenarios"].items()
+        _run_row(record, scenario, result) for record in records for scenario, result in record["scenarios"].items()
     ]
-    twice = [
-        key for key, count in Counter(tuple(row[k] for k in RUN_KEY) for row in rows).items() if count > 1
-    ]
+    twice = [key for key, count in Counter(tuple(row[k] for k in RUN_KEY) for row in rows).items() if count > 1]
     if twice:
         raise ValueError(f"more than one record of {twice}. Allowed: one for each {', '.join(RUN_KEY)}.")
     return in_paper_order(_typed(rows, RUN_COLUMNS))
@@ -147,11 +143,7 @@ def replace_runs(cached: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
 
 def in_paper_order(frame: pd.DataFrame) -> pd.DataFrame:
     """Return ``frame`` sorted by experiment, method (see `method_rank`) and its further keys, renumbered."""
-    keys = [
-        key
-        for key in ("experiment", "method", "scenario", "seed", "after_task", "task")
-        if key in frame.columns
-    ]
+    keys = [key for key in ("experiment", "method", "scenario", "seed", "after_task", "task") if key in frame.columns]
     return frame.sort_values(
         keys, key=lambda column: column.map(method_rank) if column.name == "method" else column
     ).reset_index(drop=True)

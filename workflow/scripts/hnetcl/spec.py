@@ -5,16 +5,18 @@ A *training* is what one job does: (experiment, method, the scenarios it serves,
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator, ValidationError, validators
 
 from hnetcl.catalogue import METHODS, SCENARIOS
 
+DATASET_CLASSES = {"digits": 10, "mnist": 10}
 SCHEMAS = Path(__file__).resolve().parents[3] / "config" / "schemas"
 
 
@@ -156,6 +158,14 @@ def load_experiment(path: str | Path) -> Experiment:
     except yaml.YAMLError as error:
         raise ConfigurationError(f"experiment file '{path}' is no YAML: {error}") from error
     validate(settings, "experiment", path)
+    sequence, classes = settings["sequence"], DATASET_CLASSES[settings["dataset"]]
+    if sequence["kind"] == "split" and sequence["tasks"] * sequence["classes_per_task"] > classes:
+        raise ConfigurationError(
+            f"{path} is not a valid configuration:\n  sequence.tasks = {sequence['tasks']} times "
+            f"sequence.classes_per_task = {sequence['classes_per_task']} is "
+            f"{sequence['tasks'] * sequence['classes_per_task']} classes. Allowed: at most {classes}, "
+            f"all that the dataset '{settings['dataset']}' has."
+        )
     return Experiment(path.stem, settings)
 
 
@@ -165,11 +175,25 @@ def validate(settings: object, schema: str, source: str | Path) -> None:
     Raises:
         ConfigurationError: naming every offending key, its value, and what is allowed there.
     """
-    validator = Draft202012Validator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
+    validator = _Validator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
     errors = sorted(validator.iter_errors(settings), key=lambda error: list(map(str, error.absolute_path)))
     if errors:
         lines = "\n".join(f"  {_explain(error)}" for error in errors)
         raise ConfigurationError(f"{source} is not a valid configuration:\n{lines}")
+
+
+# JSON Schema counts 10.0 as an integer, and Python's YAML knows .nan and .inf; neither is meant here.
+_Validator = validators.extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: (
+                isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            ),
+        }
+    ),
+)
 
 
 def _explain(error: ValidationError) -> str:
@@ -183,14 +207,38 @@ def _explain(error: ValidationError) -> str:
         missing = ", ".join(f"'{name}'" for name in error.validator_value if name not in error.instance)
         return f"{key}: missing key {missing}."
     described = error.schema.get("description", "").strip().rstrip(".")
-    allowed = {
-        "enum": lambda: "one of " + ", ".join(map(repr, error.validator_value)),
-        "type": lambda: f"a value of type {error.validator_value}",
-        "minimum": lambda: f"at least {error.validator_value}",
-        "exclusiveMinimum": lambda: f"more than {error.validator_value}",
-        "maximum": lambda: f"at most {error.validator_value}",
-    }.get(error.validator, lambda: error.message)()
+    allowed = _allowed(error.validator, error.validator_value) or error.message
     return f"{key} = {error.instance!r} is not allowed. Allowed: {allowed}" + (f" ({described})." if described else ".")
+
+
+def _allowed(keyword: str, value: Any) -> str | None:
+    """Say what one keyword of a schema allows, None for those that never fail here."""
+    match keyword:
+        case "enum":
+            return "one of " + ", ".join(map(repr, value))
+        case "const":
+            return repr(value)
+        case "type":
+            return f"a finite {value}" if value == "number" else f"a value of type {value}"
+        case "minimum":
+            return f"at least {value}"
+        case "exclusiveMinimum":
+            return f"more than {value}"
+        case "maximum":
+            return f"at most {value}"
+        case "exclusiveMaximum":
+            return f"less than {value}"
+        case "minItems" | "minProperties":
+            return f"at least {value} of them"
+        case "maxItems":
+            return f"at most {value} of them"
+        case "uniqueItems":
+            return "each value once"
+        case "anyOf":
+            return " or ".join(
+                " and ".join(_allowed(*pair) for pair in branch.items() if pair[0] != "description") for branch in value
+            )
+    return None
 
 
 __all__ = [

@@ -153,9 +153,7 @@ def _latex_grid(grid: Grid, columns: int) -> str:
     for method, *lines in cells.itertuples():
         rows = zip_longest(*lines, fillvalue="")
         names = chain([method], repeat(""))
-        blocks.append(
-            "\n".join(_latex_row([name, *row, *blank]) for name, row in zip(names, rows, strict=False))
-        )
+        blocks.append("\n".join(_latex_row([name, *row, *blank]) for name, row in zip(names, rows, strict=False)))
     head = _latex_row([experiment, *cells.columns, *blank])
     return f"{head}\n\\midrule\n" + "\n\\addlinespace\n".join(blocks)
 

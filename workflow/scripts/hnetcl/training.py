@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def train(
     if not progress.accuracy:
         _evaluate(method, sequence, progress)
     saved = time.monotonic()
+    last: Tensor | None = None
     while progress.task < sequence.num_tasks:
         if progress.iteration == 0:
             method.begin_task(progress.task)
@@ -86,16 +87,18 @@ def train(
             losses.append(method.step(stage[progress.iteration], progress.iteration))
             progress.iteration += 1
             if len(losses) == CHECK_EVERY or progress.iteration == len(stage):
-                _require_finite(torch.stack(losses), progress, sequence.seeds)
+                _require_finite(torch.stack(losses), last, progress, sequence.seeds)
+                last = losses[-1]
                 now = time.monotonic()
                 progress.training_seconds += now - started
                 started = now
-                report(progress, losses[-1])
+                report(progress, last)
                 losses = []
                 if now - saved > checkpoint_seconds and progress.iteration < len(stage):
                     _save(checkpoint, identity, progress, method)
                     saved = started = time.monotonic()
         method.end_task(progress.task)
+        _require_finite_state(method, last, progress)
         progress.task, progress.iteration = progress.task + 1, 0
         _evaluate(method, sequence, progress)
         _save(checkpoint, identity, progress, method)
@@ -104,17 +107,36 @@ def train(
     return progress
 
 
-def _require_finite(losses: Tensor, progress: Progress, seeds: list[int]) -> None:
-    """Raise unless all ``losses [n, R]``, the last n ones, are finite."""
+def _require_finite(losses: Tensor, before: Tensor | None, progress: Progress, seeds: list[int]) -> None:
+    """Raise unless all ``losses [n, R]``, the last n ones, are finite; ``before [R]`` came just before them."""
     finite = losses.isfinite()
     if finite.all():
         return
     index, run = (~finite).nonzero()[0].tolist()
-    earlier = losses[:index, run]
-    last = f"the last finite loss was {earlier[-1]:.6g}" if index else "no loss before it in this stretch"
+    last = losses[index - 1] if index else before
+    known = "there was none before it" if last is None else f"the last finite loss was {last[run]:.6g}"
     raise TrainingDivergedError(
         f"seed {seeds[run]} diverged: loss {losses[index, run]} in task {progress.task + 1}, iteration "
-        f"{progress.iteration - len(losses) + index + 1}; {last}. Try a smaller optimisation.learning_rate."
+        f"{progress.iteration - len(losses) + index + 1}; {known}. Try a smaller optimisation.learning_rate."
+    )
+
+
+def _require_finite_state(method: Method, last: Tensor | None, progress: Progress) -> None:
+    """Raise where the very last step of a task ruined the parameters, which its loss could not show."""
+    tensors, waiting = [], [method.state_dict()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif isinstance(value, Mapping | list | tuple):
+            waiting.extend(value.values() if isinstance(value, Mapping) else value)
+    if all(tensor.isfinite().all() for tensor in tensors):
+        return
+    losses = "unknown" if last is None else ", ".join(f"{loss:.6g}" for loss in last.tolist())
+    raise TrainingDivergedError(
+        f"seeds {method.sequence.seeds} diverged: a parameter is no finite number after task {progress.task + 1}, "
+        f"iteration {progress.iteration}; the last finite losses were {losses}. Try a smaller "
+        "optimisation.learning_rate."
     )
 
 
@@ -149,7 +171,7 @@ def _resume(path: Path, identity: list[str], method: Method) -> Progress | None:
     except Exception as error:  # torch raises many kinds for a damaged file; none of them may stop the run
         log.warning("checkpoint '%s' cannot be read (%s) and is not used", path, error)
         return None
-    if content.get("identity") != [CHECKPOINT_FORMAT, *identity]:
+    if not isinstance(content, dict) or content.get("identity") != [CHECKPOINT_FORMAT, *identity]:
         log.warning("checkpoint '%s' belongs to another specification and is not used", path)
         return None
     progress = Progress(**content["progress"])
