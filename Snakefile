@@ -43,9 +43,5 @@ rule figures:
         [figure_files(name) for name in paper_collections()],
 
 
-onstart:
-    require_writable_results()
-
-
 onsuccess:
     print(closing_words())

@@ -45,7 +45,16 @@ def configured_experiments():
         raise WorkflowError(str(error)) from None
 
 
+def require_writable_results():
+    """Stop before the first job where results cannot be written."""
+    try:
+        require_writable("results")
+    except PermissionError as error:
+        raise WorkflowError(str(error)) from None
+
+
 EXPERIMENTS = configured_experiments()
+require_writable_results()
 
 
 wildcard_constraints:
@@ -157,14 +166,6 @@ def training_hash(wildcards, seeds):
     except ConfigurationError as error:
         raise WorkflowError(str(error)) from None
     return "-".join(spec.hash for spec in specs)
-
-
-def require_writable_results():
-    """Stop before the first job where results cannot be written."""
-    try:
-        require_writable("results")
-    except PermissionError as error:
-        raise WorkflowError(str(error)) from None
 
 
 def closing_words():

@@ -41,7 +41,9 @@ def main() -> None:
     sequence = TaskSequence(specs["hypernetwork"], seeds, data.load(arguments.dataset), where)
     methods = {name: METHODS[spec.method].load()(spec, sequence) for name, spec in specs.items()}
 
-    print(f"{experiment.title}, {device.describe_device(where)}, {arguments.threads} threads, milliseconds an iteration")
+    print(
+        f"{experiment.title}, {device.describe_device(where)}, {arguments.threads} threads, milliseconds an iteration"
+    )
     print("| task | hypernetwork | target network | ratio |\n| ---: | ---: | ---: | ---: |")
     costs: dict[str, list[float]] = {name: [] for name in methods}
     for task in range(sequence.num_tasks):

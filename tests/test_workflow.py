@@ -1,0 +1,188 @@
+"""The workflow as a user meets it: in a copy of the repository, through Snakemake's command line."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import REPOSITORY, SETTINGS
+
+pytestmark = pytest.mark.workflow
+
+PARTS = ["Snakefile", "workflow", "config", "envs", "profiles", "results/cached"]
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A copy of the repository with nothing computed in it."""
+    for part in PARTS:
+        source, copy = REPOSITORY / part, tmp_path / "clone" / part
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy)
+    return tmp_path / "clone"
+
+
+def snakemake(folder, *arguments, **environment):
+    """Run Snakemake in ``folder``; return its exit code and all it printed."""
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=os.environ | {"PATH": path} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+def planned(output):
+    """Rule names and numbers of jobs from the statistics that a dry run prints."""
+    lines = output[output.rindex("Job stats:") :].splitlines()[3:]
+    table = [line.split() for line in lines[: next(i for i, line in enumerate(lines) if line.startswith("total"))]]
+    return {rule: int(count) for rule, count in table}
+
+
+def write_tiny_configuration(folder, **changes):
+    """Replace the demo by one of a few iterations: a pack of two seeds and a single one."""
+    methods = {
+        "hnet_ent": SETTINGS["methods"]["hnet_ent"] | {"scenarios": ["cl1", "cl3"]},
+        "fine_tune": SETTINGS["methods"]["fine_tune"] | {"scenarios": ["cl1"]},
+    }
+    settings = SETTINGS | {"seeds": [1, 2, 3], "methods": methods} | changes
+    (folder / "config" / "experiments" / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    path = folder / "config" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["collections"]["demo"] |= {"experiments": ["tiny"], "seeds_per_job": 2}
+    path.write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize("target", ["demo", "tables", "figures", "publish"])
+@pytest.mark.parametrize("profile", ["profiles/default", "none"])
+def test_every_target_can_be_planned(clone, target, profile):
+    code, output = snakemake(clone, "-n", "--cores", "1", "--workflow-profile", profile, target)
+    assert code == 0, output
+
+
+def test_the_default_target_is_the_demo_and_trains_every_method_in_packs(clone):
+    code, output = snakemake(clone, "-n", "--cores", "1")
+    assert code == 0, output
+    jobs = planned(output)
+    # Two sequences, each with the hypernetwork in two trainings and the two bounds in three.
+    assert jobs["demo"] == 1
+    assert jobs["train_pack"] == 2 * (2 + 3 + 3)
+
+
+def test_tables_and_figures_from_cached_results_plan_no_training(clone):
+    code, output = snakemake(clone, "-n", "--cores", "1", "tables", "figures")
+    assert code == 0, output
+    assert set(planned(output)) == {"tables", "figures", "make_table", "plot_final_accuracy", "plot_accuracy_matrix"}
+
+
+def test_computing_the_paper_plans_every_method_and_seed(clone):
+    code, output = snakemake(clone, "-n", "--cores", "1", "tables", "--config", "results_source=compute")
+    assert code == 0, output
+    assert planned(output)["train_run"] == 2 * (2 + 3 + 3) * 20
+
+
+def test_an_interpreter_that_cannot_import_torch_draws_every_table_and_figure(clone, tmp_path):
+    (tmp_path / "without").mkdir()
+    for name in ("torch", "torchvision"):
+        (tmp_path / "without" / f"{name}.py").write_text(f"raise ImportError('{name} is not to be imported')\n")
+    targets = [
+        f"results/{kind}/table1{name}"
+        for kind, names in {
+            "tables": [".csv", "_verdicts.csv", ".md", ".tex"],
+            "figures": [f"_{f}.{e}" for f in ("final_accuracy", "accuracy_matrix") for e in ("png", "pdf")],
+        }.items()
+        for name in names
+    ]
+    code, output = snakemake(clone, "--cores", "1", "tables", "figures", PYTHONPATH=str(tmp_path / "without"))
+    assert code == 0, output
+    for target in targets:
+        assert (clone / target).stat().st_size > 0
+        assert target in output  # the last screen names what was made
+
+
+def test_cached_verdicts_follow_from_cached_runs(clone):
+    code, output = snakemake(clone, "--cores", "1", "results/tables/table1_verdicts.csv")
+    assert code == 0, output
+    made = pd.read_csv(clone / "results/tables/table1_verdicts.csv")
+    cached = pd.read_csv(clone / "results/cached/verdicts.csv")
+    pd.testing.assert_frame_equal(made, cached)
+
+
+def test_a_small_sequence_goes_from_training_to_table_and_figures(clone):
+    write_tiny_configuration(clone)
+    code, output = snakemake(clone, "--cores", "2", "--config", "device=cpu")
+    assert code == 0, output
+    runs = pd.read_csv(clone / "results/tables/demo_runs.csv")
+    seeds = runs.groupby(["method", "scenario"])["seed"].apply(list)
+    assert set(seeds.index) == {("HNET+ENT", "CL1"), ("HNET+ENT", "CL3"), ("None (fine-tune)", "CL1")}
+    assert all(found == [1, 2, 3] for found in seeds)
+    assert "HNET+ENT" in output[output.rindex("## ") :]
+    assert not list((clone / "results/checkpoints").rglob("*.pt"))
+
+    code, output = snakemake(clone, "--cores", "2", "--config", "device=cpu")
+    assert "Nothing to be done" in output
+
+    optimisation = SETTINGS["optimisation"] | {"learning_rate": 0.02}
+    write_tiny_configuration(clone, optimisation=optimisation)
+    code, output = snakemake(clone, "-n", "--cores", "2", "--config", "device=cpu")
+    jobs = planned(output)
+    assert jobs["train_pack"] == jobs["train_run"] == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("config.yaml", {"results_source": "maybe"}, ["results_source", "'maybe'", "'cached'", "'compute'"]),
+        ("config.yaml", {"colour": "red"}, ["unknown key 'colour'", "verdict_margin"]),
+        ("config.yaml", {"train_threads": "two"}, ["train_threads", "'two'", "integer"]),
+        ("experiments/split_digits.yaml", {"seeds": [1, "two"]}, ["seeds.1", "'two'", "integer"]),
+        ("experiments/split_digits.yaml", {"dataset": "letters"}, ["dataset", "'letters'", "'mnist'"]),
+        ("experiments/split_digits.yaml", {"methods": {"sgd": {}}}, ["unknown key 'sgd'", "hnet_ent", "joint"]),
+        (
+            "experiments/split_digits.yaml",
+            {"methods": {"joint": {"scenarios": ["cl4"], "reset_optimiser": False}}},
+            ["methods.joint.scenarios.0", "'cl4'", "'cl1'"],
+        ),
+    ],
+)
+def test_a_bad_configuration_stops_before_any_job_and_says_what_is_allowed(clone, file, change, words):
+    path = clone / "config" / file
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
+    code, output = snakemake(clone, "--cores", "1")
+    assert code != 0
+    assert file in output
+    for word in words:
+        assert word in output
+    assert not list((clone / "results").glob("[!c]*"))  # nothing but results/cached
+    assert "Traceback" not in output
+
+
+def test_an_experiment_that_does_not_exist_is_named_with_those_that_do(clone):
+    path = clone / "config" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["collections"]["demo"]["experiments"] = ["split_letters"]
+    path.write_text(yaml.safe_dump(config))
+    code, output = snakemake(clone, "--cores", "1")
+    assert code != 0
+    assert "split_letters.yaml" in output
+    assert "split_digits" in output
+
+
+def test_a_results_directory_that_cannot_be_written_stops_before_any_job(clone):
+    shutil.rmtree(clone / "results")
+    (clone / "results").write_text("a file where a directory should be")
+    code, output = snakemake(clone, "--cores", "1")
+    assert code != 0
+    assert "cannot write to the directory 'results'" in output
+    assert "Training" not in output
