@@ -186,3 +186,9 @@ def test_a_results_directory_that_cannot_be_written_stops_before_any_job(clone):
     assert code != 0
     assert "cannot write to the directory 'results'" in output
     assert "Training" not in output
+
+
+def test_the_readme_shows_the_table_that_the_cached_results_give(clone):
+    code, output = snakemake(clone, "--cores", "1", "results/tables/table1.md")
+    assert code == 0, output
+    assert (clone / "results/tables/table1.md").read_text().strip() in (REPOSITORY / "README.md").read_text()

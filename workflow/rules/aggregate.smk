@@ -1,6 +1,7 @@
 # From records to tidy tables, from tidy tables to the tables of the paper.
 localrules:
     publish,
+    readme,
 
 
 rule collect_runs:
@@ -82,3 +83,19 @@ rule publish:
         " && python workflow/scripts/publish_results.py --runs results/tables/finished_runs.csv"
         " --accuracy results/tables/finished_accuracy.csv --cached results/cached"
         " --reference config/reference.csv --margin {params.margin}) 2>&1 | tee {log}"
+
+
+# What the README shows of the results, so that it can be no older than results/cached.
+rule readme:
+    input:
+        table="results/tables/table1.md",
+        figure="results/figures/table1_final_accuracy.png",
+    log:
+        "results/logs/readme.log",
+    conda:
+        "../../envs/results.yaml"
+    message:
+        "Putting Table 1 and its figure into the README"
+    shell:
+        "(python workflow/scripts/update_readme.py --readme README.md --name table1 --markdown {input.table}"
+        " && mkdir -p docs && cp {input.figure} docs/table1_final_accuracy.png) > {log} 2>&1"
