@@ -7,7 +7,6 @@ settings under ``methods`` in ``config/schemas/experiment.schema.yaml``.
 from importlib import import_module
 from typing import NamedTuple
 
-SCENARIOS = ("cl1", "cl2", "cl3")
 EACH_SCENARIO = (("cl1",), ("cl2",), ("cl3",))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator, ValidationError, validators
 
-from hnetcl.catalogue import METHODS, SCENARIOS
+from hnetcl.catalogue import METHODS
 
 DATASET_CLASSES = {"digits": 10, "mnist": 10}
 SCHEMAS = Path(__file__).resolve().parents[3] / "config" / "schemas"
@@ -239,16 +239,3 @@ def _allowed(keyword: str, value: Any) -> str | None:
                 " and ".join(_allowed(*pair) for pair in branch.items() if pair[0] != "description") for branch in value
             )
     return None
-
-
-__all__ = [
-    "SCENARIOS",
-    "ConfigurationError",
-    "Experiment",
-    "OptimisationSpec",
-    "RunSpec",
-    "SequenceSpec",
-    "TargetSpec",
-    "load_experiment",
-    "validate",
-]
