@@ -26,6 +26,8 @@ class MethodEntry(NamedTuple):
 METHODS = {
     # The loss of CL3 is that of CL1 (each task on its own head), so one network is evaluated in both.
     "hnet_ent": MethodEntry("HNET+ENT", "hnet_ent", "HypernetworkEntropy", (("cl1", "cl3"), ("cl2",))),
+    "online_ewc": MethodEntry("online EWC", "ewc", "OnlineEWC", EACH_SCENARIO),
+    "si": MethodEntry("SI", "si", "SynapticIntelligence", EACH_SCENARIO),
     "fine_tune": MethodEntry("None (fine-tune)", "plain", "FineTuning", EACH_SCENARIO),
     "joint": MethodEntry("Offline (joint)", "plain", "JointTraining", EACH_SCENARIO),
 }

@@ -1,6 +1,7 @@
 """Adam over the run axis, and the step it would make."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 
 import torch
 from torch import Tensor
@@ -58,5 +59,5 @@ class Adam:
 
     def load_state_dict(self, state: dict) -> None:
         """Restore what ``state_dict`` returned."""
-        self._adam.load_state_dict(state["adam"])
+        self._adam.load_state_dict(deepcopy(state["adam"]))  # torch would go on with the very tensors of ``state``
         self._steps = state["steps"]

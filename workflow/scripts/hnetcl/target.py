@@ -47,6 +47,15 @@ class TargetMLP:
             x = activation(torch.baddbmm(b.unsqueeze(1), x, w.transpose(1, 2)))
         return torch.baddbmm(bias[:, outputs].unsqueeze(1), x, weight[:, outputs].transpose(1, 2))
 
+    def layer_by_layer(self, weights: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return each layer's input ``[R, B, in]`` and pre-activation ``[R, B, out]``; the last one is the logits."""
+        inputs, outputs = [], []
+        for w, b in zip(weights[::2], weights[1::2], strict=True):
+            inputs.append(x)
+            outputs.append(torch.baddbmm(b.unsqueeze(1), x, w.transpose(1, 2)))
+            x = ACTIVATIONS[self.activation](outputs[-1])
+        return inputs, outputs
+
     def output_ranges(self, outputs: slice) -> list[tuple[int, int]]:
         """Where the flat vector holds the weights of all hidden layers and of the output units ``outputs``.
 

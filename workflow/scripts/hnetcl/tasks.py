@@ -127,9 +127,15 @@ class TaskSequence:
 
         return TrainingStage(self, task, by_iteration(chosen), None if origin is None else by_iteration(origin))
 
+    def training_set(self, task: int) -> tuple[Tensor, Tensor]:
+        """Return the sample numbers of the training set of ``task``, ``[R, N]``, and which are no padding."""
+        return self._padded([run[task].train for run in self._runs])
+
     def test_set(self, task: int) -> tuple[Tensor, Tensor]:
         """Return the sample numbers of the test set of ``task``, ``[R, N]``, and which of them are no padding."""
-        sets = [run[task].test for run in self._runs]
+        return self._padded([run[task].test for run in self._runs])
+
+    def _padded(self, sets: list[Tensor]) -> tuple[Tensor, Tensor]:
         valid = pad_sequence([torch.ones_like(s, dtype=torch.bool) for s in sets], batch_first=True)
         return pad_sequence(sets, batch_first=True).to(self.device), valid.to(self.device)
 

@@ -1,4 +1,4 @@
-"""The bounds: the target network with weights of its own, protected by nothing, or trained on everything seen.
+"""The target network with weights of its own: the bounds, and what the baselines share with them.
 
 van de Ven & Tolias 2019, "None" and "Offline". In CL1 the softmax runs over the classes of a sample's own task, in
 CL2 over the shared head, in CL3 over all classes seen so far; at test time over all units in CL3.
@@ -14,8 +14,8 @@ from hnetcl.streams import draw_runs
 from hnetcl.target import TargetMLP
 
 
-class FineTuning(Method):
-    """Train on one task after the other."""
+class PlainNetwork(Method):
+    """A network that is trained directly; what protects it, if anything, is in the subclasses."""
 
     def __init__(self, spec, sequence):
         super().__init__(spec, sequence)
@@ -44,25 +44,32 @@ class FineTuning(Method):
         if self.spec.settings["reset_optimiser"]:
             self._new_adam()
 
-    def _active_units(self, batch) -> tuple[Tensor, Tensor]:
-        """Return the logits the softmax runs over, ``[R, B, K]``, and the labels among them."""
-        weights, classes = list(self.weights.values()), self.sequence.classes_per_task
+    def active_units(self, logits: Tensor, tasks: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return those of all ``logits [R, B, units]`` that the softmax runs over, and the labels among them."""
+        classes = self.sequence.classes_per_task
         if self.scenario == "cl3":
-            logits = self.target.logits(weights, batch.x, slice(0, (self._task + 1) * classes))
-            return logits, batch.tasks * classes + batch.labels
-        logits = self.target.logits(weights, batch.x)
+            return logits[:, :, : (self._task + 1) * classes], tasks * classes + labels
         if self.scenario == "cl1":
             heads = logits.unflatten(2, (-1, classes))  # [R, B, tasks, classes]
-            own = batch.tasks[:, :, None, None].expand(-1, -1, 1, classes)
+            own = tasks[:, :, None, None].expand(-1, -1, 1, classes)
             logits = heads.gather(2, own).squeeze(2)
-        return logits, batch.labels
+        return logits, labels
 
     def step(self, batch, iteration):
-        """One Adam step on the cross-entropy."""
-        loss = cross_entropy(*self._active_units(batch))
-        gradients = torch.autograd.grad(loss.sum(), self.weights.values())
-        self._adam.step(dict(zip(self.weights, gradients, strict=True)))
+        """One Adam step on the cross-entropy and what ``add_penalty`` adds to it."""
+        logits = self.target.logits(list(self.weights.values()), batch.x)
+        loss = cross_entropy(*self.active_units(logits, batch.tasks, batch.labels))
+        gradients = dict(zip(self.weights, torch.autograd.grad(loss.sum(), self.weights.values()), strict=True))
+        self.add_penalty(gradients)
+        self.descend(gradients)
         return loss.detach()
+
+    def add_penalty(self, gradients: dict[str, Tensor]) -> None:
+        """Add the gradient of a penalty on the weights to ``gradients``; none here."""
+
+    def descend(self, gradients: dict[str, Tensor]) -> None:
+        """Take the step."""
+        self._adam.step(gradients)
 
     def predictor(self, scenario, learned):
         """See ``Method``."""
@@ -95,7 +102,11 @@ class FineTuning(Method):
         self._adam.load_state_dict(state["adam"])
 
 
-class JointTraining(FineTuning):
+class FineTuning(PlainNetwork):
+    """Train on one task after the other."""
+
+
+class JointTraining(PlainNetwork):
     """Train on all tasks seen so far: as many iterations a task again, on growing data."""
 
     trains_on_seen_tasks = True
