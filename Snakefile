@@ -35,12 +35,25 @@ rule demo:
 
 rule tables:
     input:
-        [table_files(name) for name in paper_collections()],
+        [table_files(name) for name in common_collections()],
 
 
 rule figures:
     input:
-        [figure_files(name) for name in paper_collections()],
+        [figure_files(name) for name in common_collections()],
+
+
+# Every other collection is a target by its name.
+for name in config["collections"]:
+    if name != "demo":
+
+        rule:
+            name:
+                name
+            input:
+                table_files(name),
+                figure_files(name),
+            localrule: True
 
 
 onsuccess:

@@ -1,6 +1,8 @@
 """The conda environments pin what uv.lock pins, so that both ways of installing give the same versions."""
 
+import ast
 import re
+import sys
 import tomllib
 
 import pytest
@@ -37,3 +39,46 @@ def test_every_environment_of_a_rule_exists():
 def test_the_lock_names_no_private_registry():
     text = (REPOSITORY / "uv.lock").read_text()
     assert set(re.findall(r"https?://([^/\"]+)", text)) == {"pypi.org", "files.pythonhosted.org"}
+
+
+def imported(script):
+    """Top-level modules that a script needs, its library modules' included (but not what functions import)."""
+    scripts = REPOSITORY / "workflow" / "scripts"
+    waiting, seen, found = [scripts / script], set(), set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen or not path.exists():
+            continue
+        seen.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                if name.startswith("hnetcl"):
+                    waiting.append(scripts / f"{name.replace('.', '/')}.py")
+                else:
+                    found.add(name.split(".")[0])
+        if path.name == "catalogue.py" and script == "train_run.py":  # which alone loads the methods
+            waiting.extend((scripts / "hnetcl" / "methods").glob("*.py"))
+    return found - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize(
+    ("script", "environment"),
+    [
+        ("prepare_dataset.py", "train"),
+        ("train_run.py", "train"),
+        ("collect_runs.py", "results"),
+        ("make_table.py", "results"),
+        ("plot_final_accuracy.py", "results"),
+        ("plot_accuracy_matrix.py", "results"),
+        ("publish_results.py", "results"),
+        ("update_readme.py", "results"),
+    ],
+)
+def test_a_conda_environment_holds_all_that_its_scripts_import(script, environment):
+    modules = {"pyyaml": "yaml", "scikit-learn": "sklearn", "pytorch": "torch"}
+    listed = yaml.safe_load((REPOSITORY / "envs" / f"{environment}.yaml").read_text())["dependencies"]
+    available = {modules.get(name, name) for name in (requirement.split()[0] for requirement in listed)}
+    assert imported(script) <= available

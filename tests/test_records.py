@@ -250,3 +250,12 @@ def test_a_record_is_left_as_it_was():
     records.runs_table([record])
     records.accuracy_table([record])
     assert record == before
+
+
+def test_runs_of_different_settings_are_not_averaged():
+    one, other = make_record(seed=1), make_record(seed=2)
+    other["spec"]["beta"] = 0.5
+    with pytest.raises(ValueError, match=r"SplitMNIST HNET\+ENT CL1 mixes runs of different settings"):
+        records.runs_table([one, other])
+    with pytest.raises(ValueError, match="mixes runs"):
+        records.replace_runs(records.runs_table([one]), records.runs_table([other]))

@@ -193,3 +193,57 @@ def test_the_readme_shows_the_table_that_the_cached_results_give(clone):
     code, output = snakemake(clone, "--cores", "1", "results/tables/table1.md")
     assert code == 0, output
     assert (clone / "results/tables/table1.md").read_text().strip() in (REPOSITORY / "README.md").read_text()
+
+
+def test_a_change_of_device_or_place_of_data_repeats_no_training_and_a_lost_table_none_either(clone):
+    write_tiny_configuration(clone)
+    code, output = snakemake(clone, "--cores", "2", "--config", "device=auto")
+    assert code == 0, output
+    for change in ("device=cpu", "checkpoint_seconds=7", "data_dir=elsewhere"):
+        code, output = snakemake(clone, "-n", "--cores", "2", "--config", change)
+        assert "Nothing to be done" in output, output
+    record = clone / "results/runs/tiny/fine_tune/cl1/seed-3.json"
+    before = record.read_bytes()
+    code, output = snakemake(clone, "--cores", "2", "--forcerun", "train_run")
+    assert code == 0, output
+    assert record.read_bytes() == before  # kept, not trained anew: it fits its specification
+
+
+def test_an_experiment_of_ones_own_is_a_target_by_its_collection(clone):
+    settings = yaml.safe_load((clone / "config/experiments/split_digits.yaml").read_text())
+    settings |= {"title": "Mine", "seeds": [4]}
+    settings["methods"] = {"fine_tune": settings["methods"]["fine_tune"] | {"scenarios": ["cl2"]}}
+    settings["optimisation"] |= {"iterations": 20}
+    (clone / "config/experiments/my_experiment.yaml").write_text(yaml.safe_dump(settings))
+    path = clone / "config/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["collections"]["mine"] = {
+        "title": "My experiment",
+        "experiments": ["my_experiment"],
+        "results_source": "compute",
+        "seeds_per_job": 1,
+    }
+    path.write_text(yaml.safe_dump(config))
+    code, output = snakemake(clone, "--cores", "1", "mine")
+    assert code == 0, output
+    assert "My experiment" in output
+    assert (clone / "results/figures/mine_accuracy_matrix.png").stat().st_size > 0
+
+
+def test_two_experiments_of_one_title_are_refused(clone):
+    shutil.copy(clone / "config/experiments/split_digits.yaml", clone / "config/experiments/copy.yaml")
+    path = clone / "config/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["collections"]["demo"]["experiments"].append("copy")
+    path.write_text(yaml.safe_dump(config))
+    code, output = snakemake(clone, "-n", "--cores", "1")
+    assert code != 0
+    assert "title = 'Split digits'" in output
+
+
+def test_publishing_without_a_finished_run_says_so_and_changes_nothing(clone):
+    before = (clone / "results/cached/runs.csv").read_bytes()
+    code, output = snakemake(clone, "--cores", "1", "publish")
+    assert code != 0
+    assert "no record of a finished run" in output
+    assert (clone / "results/cached/runs.csv").read_bytes() == before

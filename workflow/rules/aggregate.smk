@@ -7,6 +7,8 @@ localrules:
 rule collect_runs:
     input:
         trained=training_outputs,
+        experiments=lambda wildcards: experiment_files(wildcards.collection),
+        script="workflow/scripts/collect_runs.py",
         code=RESULTS_CODE,
     output:
         runs="results/tables/{collection}_runs.csv",
@@ -20,7 +22,7 @@ rule collect_runs:
     message:
         "Collecting the records of {wildcards.collection}"
     shell:
-        "python workflow/scripts/collect_runs.py --records {params.records}"
+        "python {input.script} --experiments {input.experiments} --records {params.records}"
         " --runs {output.runs} --accuracy {output.accuracy} > {log} 2>&1"
 
 
@@ -28,6 +30,7 @@ rule make_table:
     input:
         runs=runs_table,
         reference="config/reference.csv",
+        script="workflow/scripts/make_table.py",
         code=RESULTS_CODE,
     output:
         summary=report(
@@ -55,7 +58,7 @@ rule make_table:
     message:
         "Making the table of {wildcards.collection}"
     shell:
-        "python workflow/scripts/make_table.py --runs {input.runs} --reference {input.reference}"
+        "python {input.script} --runs {input.runs} --reference {input.reference}"
         " --margin {params.margin} --experiments {params.experiments:q} --title {params.title:q}"
         " --summary {output.summary} --verdicts {output.verdicts}"
         " --markdown {output.markdown} --latex {output.latex} > {log} 2>&1"
@@ -69,16 +72,12 @@ rule publish:
     conda:
         "../../envs/results.yaml"
     params:
-        folders=[
-            f"results/runs/{e}"
-            for name in paper_collections()
-            for e in config["collections"][name]["experiments"]
-        ],
+        experiments=[path for name in common_collections() for path in experiment_files(name)],
         margin=config["verdict_margin"],
     message:
         "Publishing the finished runs of the paper's experiments into results/cached"
     shell:
-        "(python workflow/scripts/collect_runs.py --records {params.folders}"
+        "(python workflow/scripts/collect_runs.py --experiments {params.experiments} --records results/runs"
         " --runs results/tables/finished_runs.csv --accuracy results/tables/finished_accuracy.csv"
         " && python workflow/scripts/publish_results.py --runs results/tables/finished_runs.csv"
         " --accuracy results/tables/finished_accuracy.csv --cached results/cached"

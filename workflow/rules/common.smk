@@ -9,23 +9,23 @@ SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from hnetcl.files import require_writable
-from hnetcl.spec import ConfigurationError, load_experiment, validate
+from hnetcl.spec import ConfigurationError, load_experiment, require_distinct_titles, validate
 
 STARTED = time.time()
 # A change to the code that turns records into tables and figures makes them anew; trainings are not repeated for it.
 RESULTS_CODE = [
-    f"workflow/scripts/hnetcl/{module}.py"
-    for module in ["records", "measures", "verdicts", "tables", "figure_style"]
+    f"workflow/scripts/hnetcl/{module}.py" for module in ["records", "measures", "verdicts", "tables", "figure_style"]
 ]
 
 
-# One command for a run and for a pack of runs.
+# One command for a run and for a pack of runs. What changes no number (device, checkpoints) stands under resources: a
+# change of a parameter would repeat every training.
 TRAIN_COMMAND = (
     "python workflow/scripts/train_run.py"
     " --experiment config/experiments/{wildcards.experiment}.yaml"
     " --method {wildcards.method} --training {wildcards.training} --seeds {params.seeds}"
     " --dataset {input.dataset} --records {params.records} --checkpoints results/checkpoints"
-    " --checkpoint-seconds {params.checkpoint_seconds} --device {params.device}"
+    " --checkpoint-seconds {resources.checkpoint_seconds} --device {resources.device}"
     " --threads {threads} --log {log} --progress lines {params.manifest}"
 )
 
@@ -34,13 +34,10 @@ def configured_experiments():
     """Validate the configuration and load every experiment it names, before any job starts."""
     try:
         validate(config, "config", "config/config.yaml (with --config)")
-        names = {
-            name for c in config["collections"].values() for name in c["experiments"]
-        }
-        return {
-            name: load_experiment(f"config/experiments/{name}.yaml")
-            for name in sorted(names)
-        }
+        names = {name for c in config["collections"].values() for name in c["experiments"]}
+        experiments = {name: load_experiment(f"config/experiments/{name}.yaml") for name in sorted(names)}
+        require_distinct_titles(experiments.values())
+        return experiments
     except ConfigurationError as error:
         raise WorkflowError(str(error)) from None
 
@@ -62,7 +59,7 @@ wildcard_constraints:
     experiment="|".join(EXPERIMENTS),
     method="[a-z_]+",
     training="cl[1-3](-cl[1-3])*",
-    seed=r"\d+",
+    seed="0|[1-9][0-9]*",
 
 
 def collection_source(name):
@@ -70,11 +67,9 @@ def collection_source(name):
     return config["collections"][name].get("results_source", config["results_source"])
 
 
-def paper_collections():
-    """Collections that can be drawn from results/cached: all but those that always train."""
-    return [
-        name for name, c in config["collections"].items() if "results_source" not in c
-    ]
+def common_collections():
+    """Collections that follow the common results_source; those with a source of their own are targets by name only."""
+    return [name for name, c in config["collections"].items() if "results_source" not in c]
 
 
 def collection_titles(name):
@@ -111,17 +106,13 @@ def training_outputs(wildcards):
 def records(wildcards):
     """Every record of a collection."""
     return [
-        f"results/runs/{folder}/seed-{seed}.json"
-        for folder, seeds in trainings(wildcards.collection)
-        for seed in seeds
+        f"results/runs/{folder}/seed-{seed}.json" for folder, seeds in trainings(wildcards.collection) for seed in seeds
     ]
 
 
 def dataset_file(wildcards):
     """Prepared dataset of an experiment."""
-    return (
-        f"results/datasets/{EXPERIMENTS[wildcards.experiment].settings['dataset']}.npz"
-    )
+    return f"results/datasets/{EXPERIMENTS[wildcards.experiment].settings['dataset']}.npz"
 
 
 def runs_table(wildcards):
@@ -138,12 +129,21 @@ def accuracy_table(wildcards):
     return f"results/tables/{wildcards.collection}_accuracy.csv"
 
 
+def experiment_files(name):
+    """Files of a collection's experiments."""
+    return [f"config/experiments/{e}.yaml" for e in config["collections"][name]["experiments"]]
+
+
+def matrix_scenario(name):
+    """The scenario whose accuracy matrices are drawn: the first that any method of the collection is run in."""
+    experiments = [EXPERIMENTS[e] for e in config["collections"][name]["experiments"]]
+    methods = [method for e in experiments for method in e.settings["methods"].values()]
+    return min(scenario for method in methods for scenario in method["scenarios"]).upper()
+
+
 def table_files(name):
     """Tables of a collection."""
-    return [
-        f"results/tables/{name}{end}"
-        for end in (".csv", "_verdicts.csv", ".md", ".tex")
-    ]
+    return [f"results/tables/{name}{end}" for end in (".csv", "_verdicts.csv", ".md", ".tex")]
 
 
 def figure_files(name):
@@ -159,10 +159,7 @@ def training_hash(wildcards, seeds):
     """Hash of the specifications a training job stands for: a change of any hyper-parameter repeats the job."""
     try:
         experiment = EXPERIMENTS[wildcards.experiment]
-        specs = [
-            experiment.spec(wildcards.method, wildcards.training, int(seed))
-            for seed in seeds
-        ]
+        specs = [experiment.spec(wildcards.method, wildcards.training, int(seed)) for seed in seeds]
     except ConfigurationError as error:
         raise WorkflowError(str(error)) from None
     return "-".join(spec.hash for spec in specs)

@@ -10,11 +10,10 @@ rule prepare_dataset:
         "results/logs/prepare_dataset/{dataset}.log",
     conda:
         "../../envs/train.yaml"
-    params:
-        data_dir=config["data_dir"],
+    resources:
+        data_dir=config["data_dir"],  # no parameter: the same files from another place are no other dataset
     message:
         "Checking and preparing the dataset {wildcards.dataset}"
     shell:
         "python workflow/scripts/prepare_dataset.py --dataset {wildcards.dataset}"
-        " --data-dir {params.data_dir:q} --output {output} > {log} 2>&1"
-        " || (cat {log} >&2; exit 1)"
+        " --data-dir {resources.data_dir:q} --output {output} > {log} 2>&1"

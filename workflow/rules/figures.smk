@@ -3,6 +3,7 @@ rule plot_final_accuracy:
     input:
         runs=runs_table,
         reference="config/reference.csv",
+        script="workflow/scripts/plot_final_accuracy.py",
         code=RESULTS_CODE,
     output:
         png=report(
@@ -21,13 +22,14 @@ rule plot_final_accuracy:
     message:
         "Drawing the final accuracy by method of {wildcards.collection}"
     shell:
-        "python workflow/scripts/plot_final_accuracy.py --runs {input.runs} --reference {input.reference}"
+        "python {input.script} --runs {input.runs} --reference {input.reference}"
         " --experiments {params.experiments:q} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
 
 
 rule plot_accuracy_matrix:
     input:
         accuracy=accuracy_table,
+        script="workflow/scripts/plot_accuracy_matrix.py",
         code=RESULTS_CODE,
     output:
         png=report(
@@ -42,9 +44,10 @@ rule plot_accuracy_matrix:
     conda:
         "../../envs/results.yaml"
     params:
+        scenario=lambda wildcards: matrix_scenario(wildcards.collection),
         experiments=lambda wildcards: collection_titles(wildcards.collection),
     message:
         "Drawing the accuracy matrices of {wildcards.collection}"
     shell:
-        "python workflow/scripts/plot_accuracy_matrix.py --accuracy {input.accuracy} --scenario CL1"
+        "python {input.script} --accuracy {input.accuracy} --scenario {params.scenario}"
         " --experiments {params.experiments:q} --png {output.png} --pdf {output.pdf} > {log} 2>&1"

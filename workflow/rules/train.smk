@@ -4,9 +4,9 @@
 
 rule train_run:
     input:
-        dataset=dataset_file,
+        dataset=ancient(dataset_file),  # what counts is its content, and its checksum is in the record
     output:
-        "results/runs/{experiment}/{method}/{training}/seed-{seed}.json",
+        update("results/runs/{experiment}/{method}/{training}/seed-{seed}.json"),  # a record that still fits is kept
     log:
         "results/logs/train/{experiment}/{method}/{training}/seed-{seed}.log",
     benchmark:
@@ -16,14 +16,14 @@ rule train_run:
     threads: config["train_threads"]
     resources:
         gpu=int(config["device"] == "cuda"),
+        device=config["device"],
+        checkpoint_seconds=config["checkpoint_seconds"],
         mem_mb=4000,
         runtime=240,
     params:
         seeds=lambda wildcards: wildcards.seed,
         specification=lambda wildcards: training_hash(wildcards, [wildcards.seed]),
         records=subpath(output[0], parent=True),
-        checkpoint_seconds=config["checkpoint_seconds"],
-        device=config["device"],
         manifest="",
     message:
         "Training {wildcards.method} on {wildcards.experiment} ({wildcards.training}), seed {wildcards.seed}"
@@ -33,7 +33,7 @@ rule train_run:
 
 rule train_pack:
     input:
-        dataset=dataset_file,
+        dataset=ancient(dataset_file),  # what counts is its content, and its checksum is in the record
     output:
         "results/packs/{experiment}/{method}/{training}/seeds-{seeds}.txt",
     log:
@@ -47,16 +47,14 @@ rule train_pack:
     threads: config["train_threads"]
     resources:
         gpu=int(config["device"] == "cuda"),
+        device=config["device"],
+        checkpoint_seconds=config["checkpoint_seconds"],
         mem_mb=16000,
         runtime=480,
     params:
         seeds=lambda wildcards: wildcards.seeds.split("-"),
-        specification=lambda wildcards: training_hash(
-            wildcards, wildcards.seeds.split("-")
-        ),
+        specification=lambda wildcards: training_hash(wildcards, wildcards.seeds.split("-")),
         records=lambda wildcards: f"results/runs/{wildcards.experiment}/{wildcards.method}/{wildcards.training}",
-        checkpoint_seconds=config["checkpoint_seconds"],
-        device=config["device"],
         manifest=lambda wildcards, output: f"--manifest {output}",
     message:
         "Training {wildcards.method} on {wildcards.experiment} ({wildcards.training}), seeds {wildcards.seeds}"

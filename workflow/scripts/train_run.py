@@ -18,6 +18,12 @@ from pathlib import Path
 from hnetcl.files import require_writable, written_whole
 from hnetcl.spec import ConfigurationError, RunSpec, load_experiment
 
+log = logging.getLogger("train_run")
+
+
+class RunError(Exception):
+    """A training that cannot start or go on, with a message for the user."""
+
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
@@ -48,14 +54,24 @@ def main() -> None:
         if arguments.show_spec:
             print(json.dumps([spec.as_dict() | {"hash": spec.hash} for spec in specs], indent=2))
             return
-        for folder in (arguments.records, arguments.checkpoints, (arguments.log or Path("x")).parent):
+        logs = [arguments.log.parent] if arguments.log else []
+        for folder in (arguments.records, arguments.checkpoints, *logs):
             require_writable(folder)
     except (ConfigurationError, PermissionError) as error:
         sys.exit(f"train_run: {error}")
     configure_logging(arguments.log)
     missing = [spec for spec in specs if not has_record(arguments.records, spec)]
-    if missing:
-        train_pack(missing, arguments)
+    try:
+        if missing:
+            train_pack(missing, arguments)
+    except RunError as error:
+        log.error("%s", error)  # for the log file; what sys.exit says goes to the terminal
+        sys.exit(f"train_run: {error}")
+    except Exception:
+        log.exception("unexpected error")
+        raise
+    for spec in specs:
+        record_path(arguments.records, spec).touch()  # a record that was kept counts as made anew
     if arguments.manifest:
         with written_whole(arguments.manifest) as aside:
             aside.write_text("".join(f"{record_path(arguments.records, spec)}\n" for spec in specs))
@@ -95,7 +111,8 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace) -> None:
             raise data.DatasetError(f"'{arguments.dataset}' holds {dataset.name}, not {first.dataset}.")
         where = device.choose_device(arguments.device)
     except (data.DatasetError, ValueError) as error:
-        sys.exit(f"train_run: {error}")
+        raise RunError(str(error)) from error
+    code_version = provenance.code_version()  # of the code that runs, whatever is committed while it does
     device.prepare_process(arguments.threads)
     sequence = TaskSequence(first, seeds, dataset, where)
     method = METHODS[first.method].load()(first, sequence)
@@ -113,7 +130,8 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace) -> None:
                 report=report,
             )
         except training.TrainingDivergedError as error:
-            sys.exit(f"train_run: {name}: {error}")
+            others = " The other seeds of the pack can be trained without it." if len(seeds) > 1 else ""
+            raise RunError(f"{name}: {error}{others}") from error
     iterations = sequence.num_tasks * first.optimisation.iterations
     counts = method.parameter_counts()
     for run, spec in enumerate(specs):
@@ -141,6 +159,7 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace) -> None:
                 "seeds_in_pack": len(seeds),
             },
             "provenance": provenance.describe(
+                code_version=code_version,
                 device=device.describe_device(where),
                 threads=arguments.threads,
                 dataset_name=dataset.name,
@@ -193,7 +212,7 @@ class ProgressReport:
             f"loss {loss.mean().item():.4f}"
         )
         line = f"{self.name}: {what}, about {left} left"
-        logging.getLogger(__name__).info(line)
+        log.info(line)
         if self.style == "lines" and loss is None:
             print(line, file=sys.stderr, flush=True)
 

@@ -20,7 +20,8 @@ class ChunkedHypernetwork:
     ``[R, h + 1, chunk_size]``, the last two homogeneous (see ``layers``). ``task_embeddings`` holds one tensor
     ``[R, e]`` a task.
 
-    Initialisation as published: Xavier-uniform weights, zero biases, N(0, 1) embeddings, all drawn at once.
+    Initialisation as published: Xavier-uniform weights, zero biases, N(0, 1) embeddings, all drawn at once; networks of
+    different ``name`` draw from different random streams.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class ChunkedHypernetwork:
         hidden: Sequence[int],
         activation: str,
         chunk_size: int,
+        name: str = "hypernetwork",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ):
@@ -42,8 +44,8 @@ class ChunkedHypernetwork:
         self.num_chunks = ceil(target_size / chunk_size)
         self._activation = ACTIVATIONS[activation]
 
-        def draw(name: str, draw_one) -> Tensor:
-            value = draw_runs(seeds, draw_one, "hypernetwork", name)
+        def draw(part: str, draw_one) -> Tensor:
+            value = draw_runs(seeds, draw_one, name, part)
             return value.to(device, dtype).requires_grad_()
 
         widths = [task_embedding + chunk_embedding, *hidden]

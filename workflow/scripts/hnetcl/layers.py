@@ -5,6 +5,7 @@ row, so that one product applies weight and bias together and a layer is a singl
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -40,3 +41,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean softmax cross-entropy of each run: ``[R, B, K]`` and ``[R, B]`` to ``[R]``."""
     losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
     return losses.view(labels.shape).mean(1)
+
+
+def named_gradients(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the gradient of each run's ``loss [R]`` by its own parameters; runs do not touch each other."""
+    return dict(zip(parameters, torch.autograd.grad(loss.sum(), parameters.values()), strict=True))

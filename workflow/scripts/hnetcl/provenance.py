@@ -33,13 +33,13 @@ def content_hash() -> str:
     return digest.hexdigest()[:12]
 
 
-def describe(*, device: str, threads: int, dataset_name: str, dataset_sha256: str) -> dict:
+def describe(*, code_version: str, device: str, threads: int, dataset_name: str, dataset_sha256: str) -> dict:
     """Return the provenance block of a record."""
     import numpy
     import torch
 
     return {
-        "code_version": code_version(),
+        "code_version": code_version,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,

@@ -5,6 +5,7 @@ a record gives one row of the ``runs`` table for each of them, and one row of th
 measured entry of their accuracy matrices. All accuracies are percentages.
 """
 
+import hashlib
 import json
 import reprlib
 from collections import Counter
@@ -42,7 +43,11 @@ RUN_COLUMNS = _KEY_TYPES | {
     "compression": "float64",
     "iterations_per_second": "float64",
     "training_seconds": "float64",
+    "evaluation_seconds": "float64",
     "peak_memory_mb": "float64",
+    "seeds_in_pack": "int64",
+    "threads": "int64",
+    "settings_hash": "str",
     "spec_hash": "str",
     "code_version": "str",
     "torch": "str",
@@ -100,7 +105,26 @@ def runs_table(records: Iterable[Record]) -> pd.DataFrame:
     twice = [key for key, count in Counter(tuple(row[k] for k in RUN_KEY) for row in rows).items() if count > 1]
     if twice:
         raise ValueError(f"more than one record of {twice}. Allowed: one for each {', '.join(RUN_KEY)}.")
-    return in_paper_order(_typed(rows, RUN_COLUMNS))
+    runs = in_paper_order(_typed(rows, RUN_COLUMNS))
+    _require_one_setting(runs)
+    return runs
+
+
+def settings_hash(spec: Mapping[str, Any]) -> str:
+    """Return a hash of all that decides the numbers but the seed: runs of one table cell must agree in it."""
+    content = {key: value for key, value in spec.items() if key not in ("seed", "title", "label")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _require_one_setting(runs: pd.DataFrame) -> None:
+    """Raise ``ValueError`` where seeds trained with different settings would be averaged."""
+    for key, group in runs.groupby(RUN_KEY[:-1]):
+        if group["settings_hash"].nunique() > 1:
+            found = "; ".join(f"{h}: seeds {sorted(g['seed'])}" for h, g in group.groupby("settings_hash"))
+            raise ValueError(
+                f"{' '.join(key)} mixes runs of different settings ({found}). Allowed: one setting in a cell; retrain "
+                "or remove the others, or give the changed experiment a name and a title of its own."
+            )
 
 
 def accuracy_table(records: Iterable[Record]) -> pd.DataFrame:
@@ -138,7 +162,10 @@ def replace_runs(cached: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
     fresh_keys = pd.MultiIndex.from_frame(fresh[RUN_KEY])
     kept = cached[~pd.MultiIndex.from_frame(cached[RUN_KEY]).isin(fresh_keys)]
     # An empty table has no types of its own to give.
-    return in_paper_order(pd.concat([part for part in (kept, fresh) if len(part)] or [fresh]))
+    merged = in_paper_order(pd.concat([part for part in (kept, fresh) if len(part)] or [fresh]))
+    if "settings_hash" in merged:
+        _require_one_setting(merged)
+    return merged
 
 
 def in_paper_order(frame: pd.DataFrame) -> pd.DataFrame:
@@ -219,9 +246,14 @@ def _run_row(record: Record, scenario: str, result: Mapping[str, Any]) -> dict[s
             "trainable_parameters": parameters["trainable"],
             "target_parameters": parameters["target"],
             "compression": round(parameters["compression"], 4),
-            **{key: timing[key] for key in ("iterations_per_second", "training_seconds", "peak_memory_mb")},
+            **{
+                key: timing[key]
+                for key in ("iterations_per_second", "training_seconds", "evaluation_seconds", "peak_memory_mb")
+            },
+            "seeds_in_pack": timing.get("seeds_in_pack", 1),
+            "settings_hash": settings_hash(record["spec"]),
             "spec_hash": record["spec_hash"],
-            **{key: provenance[key] for key in ("code_version", "torch", "device", "finished")},
+            **{key: provenance[key] for key in ("threads", "code_version", "torch", "device", "finished")},
             "dataset_sha256": provenance["dataset"]["sha256"],
         }
     )

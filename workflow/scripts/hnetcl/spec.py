@@ -6,7 +6,7 @@ A *training* is what one job does: (experiment, method, the scenarios it serves,
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -239,3 +239,15 @@ def _allowed(keyword: str, value: Any) -> str | None:
                 " and ".join(_allowed(*pair) for pair in branch.items() if pair[0] != "description") for branch in value
             )
     return None
+
+
+def require_distinct_titles(experiments: Iterable[Experiment]) -> None:
+    """Raise ``ConfigurationError`` where two experiments would be one in tables."""
+    first: dict[str, str] = {}
+    for experiment in experiments:
+        other = first.setdefault(experiment.title, experiment.name)
+        if other != experiment.name:
+            raise ConfigurationError(
+                f"config/experiments/{experiment.name}.yaml: title = {experiment.title!r} is also that of "
+                f"'{other}'. Allowed: a title of its own for every experiment."
+            )

@@ -80,10 +80,11 @@ class TaskSequence:
     def _split(self, spec: RunSpec, seed: int, train: Tensor, test: Tensor) -> list[_RunTask]:
         count = self.num_tasks * self.classes_per_task
         per_seed = spec.sequence.assignment == "per_seed"
-        order = torch.randperm(count, generator=stream(seed, "class order")) if per_seed else torch.arange(count)
+        classes = int(train.max()) + 1
+        order = torch.randperm(classes, generator=stream(seed, "class order")) if per_seed else torch.arange(classes)
         return [
             _RunTask(*(torch.isin(y, classes).nonzero().flatten() for y in (train, test)), classes, None)
-            for classes in order.split(self.classes_per_task)
+            for classes in order[:count].split(self.classes_per_task)
         ]
 
     def _permuted(self, spec: RunSpec, seed: int, train: Tensor, test: Tensor) -> list[_RunTask]:

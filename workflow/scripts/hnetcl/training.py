@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CHECK_EVERY = 100
 
 # To be raised when the contents of a checkpoint change, so that older ones are left aside.
-CHECKPOINT_FORMAT = "1"
+CHECKPOINT_FORMAT = "2"
 
 
 class TrainingDivergedError(RuntimeError):
@@ -51,7 +51,7 @@ def train(
     checkpoint: Path,
     identity: list[str],
     checkpoint_seconds: float = 180.0,
-    report: Callable[[Progress, Tensor], None] = lambda progress, loss: None,
+    report: Callable[[Progress, Tensor | None], None] = lambda progress, loss: None,
 ) -> Progress:
     """Train ``method`` on all tasks and return its accuracies; go on from ``checkpoint`` where that belongs to it.
 

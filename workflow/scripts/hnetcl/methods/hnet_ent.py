@@ -4,16 +4,15 @@ von Oswald et al. 2020, sections 2 and 3. In CL1 the embedding and the head of t
 every learned task's network sees the sample and the one whose prediction has the least entropy answers for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from hnetcl.hypernetwork import ChunkedHypernetwork
-from hnetcl.layers import cross_entropy
+from hnetcl.layers import cross_entropy, named_gradients
 from hnetcl.methods.interface import Method, Prediction, Predictor
-from hnetcl.optimiser import Adam
-from hnetcl.regulariser import FORMS, ExactRegulariser, choose_form, draw_subsets
+from hnetcl.protection import ProtectedHypernetwork
 from hnetcl.target import TargetMLP
 
 
@@ -30,59 +29,26 @@ class HypernetworkEntropy(Method):
             **spec.settings["hypernetwork"],
             device=sequence.device,
         )
-        self._task = -1
-        self._snapshot: dict[str, Tensor] = {}
+        own_head = spec.settings["regulariser"]["outputs"] == "own_head"
+        self._trainer = ProtectedHypernetwork(
+            self.hypernetwork,
+            sequence.seeds,
+            spec.optimisation,
+            spec.settings["regulariser"],
+            (lambda task: self.target.output_ranges(self.head(task))) if own_head else None,
+        )
 
     def begin_task(self, task):
-        """Take the snapshot, start Adam anew, choose the regulariser."""
-        self._start(task, {name: value.detach().clone() for name, value in self.hypernetwork.shared.items()})
-
-    def _start(self, task: int, snapshot: Mapping[str, Tensor]) -> None:
-        self._task, self._snapshot = task, dict(snapshot)
-        trained = {**self.hypernetwork.shared, "task_embedding": self.hypernetwork.task_embeddings[task]}
-        adam = self.spec.optimisation
-        self._adam = Adam(trained, adam.learning_rate, adam.betas, adam.epsilon)
-        self._regulariser = self._make_regulariser(task) if task else None
-
-    def _make_regulariser(self, task: int):
-        settings = self.spec.settings["regulariser"]
-        if settings["beta"] == 0:
-            return None
-        subsets = None
-        if settings["tasks"] != "all":
-            subsets = draw_subsets(self.sequence.seeds, task, settings["tasks"], self.spec.optimisation.iterations)
-        held = task if subsets is None else settings["tasks"]
-        form = FORMS.get(settings["form"]) or choose_form(self.hypernetwork, held)
-        own_head = settings["outputs"] == "own_head"
-        counted = [
-            self.target.output_ranges(self.head(t)) if own_head else [(0, self.target.num_weights)] for t in range(task)
-        ]
-        if subsets is not None:
-            subsets = subsets.to(self.sequence.device)
-        return form(self.hypernetwork, self._snapshot, settings["beta"], counted, subsets)
+        """Take the snapshot, start Adam anew."""
+        self._task = task
+        self._trainer.begin_task(task)
 
     def step(self, batch, iteration):
-        """One iteration of section 2.1: task gradient, look-ahead, regulariser gradient there, one Adam step."""
-        hypernetwork = self.hypernetwork
-        embedding = hypernetwork.task_embeddings[self._task]
-        flat = hypernetwork.weights(hypernetwork.features(embedding.unsqueeze(1))).flatten(1)
-        logits = self.target.logits(self.target.unpack(flat), batch.x, self.head(self._task))
-        loss = cross_entropy(logits, batch.labels)
-        trained = self._adam.parameters
-        found = torch.autograd.grad(loss.sum(), trained.values())
-        gradients = dict(zip(trained, found, strict=True))
-        if self._regulariser is not None:
-            shifted = {
-                name: self._adam.look_ahead(name, gradients[name], self._workspace(name))
-                for name in hypernetwork.shared
-            }
-            self._regulariser.value_and_add_gradient(shifted, gradients, iteration)
-        self._adam.step(gradients)
+        """One iteration of section 2.1: the task's gradient, then the protected step."""
+        weights = self.target.unpack(self._trainer.weights())
+        loss = cross_entropy(self.target.logits(weights, batch.x, self.head(self._task)), batch.labels)
+        self._trainer.step(named_gradients(loss, self._trainer.parameters), iteration)
         return loss.detach()
-
-    def _workspace(self, name: str) -> Tensor | None:
-        exact = isinstance(self._regulariser, ExactRegulariser)
-        return self._regulariser.output_workspace if exact and name == "output" else None
 
     @torch.no_grad()
     def _task_networks(self, tasks: Sequence[int]) -> list[Tensor]:
@@ -134,18 +100,12 @@ class HypernetworkEntropy(Method):
 
     def state_dict(self):
         """See ``Method``."""
-        return {
-            "task": self._task,
-            "hypernetwork": self.hypernetwork.state_dict(),
-            "snapshot": self._snapshot,
-            "adam": self._adam.state_dict(),
-        }
+        return {"task": self._task, "trainer": self._trainer.state_dict()}
 
     def load_state_dict(self, state):
         """See ``Method``."""
-        self.hypernetwork.load_state_dict(state["hypernetwork"])
-        self._start(state["task"], state["snapshot"])
-        self._adam.load_state_dict(state["adam"])
+        self._task = state["task"]
+        self._trainer.load_state_dict(state["trainer"])
 
 
 def predictive_entropy(logits: Tensor) -> Tensor:

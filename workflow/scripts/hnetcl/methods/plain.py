@@ -7,7 +7,7 @@ CL2 over the shared head, in CL3 over all classes seen so far; at test time over
 import torch
 from torch import Tensor
 
-from hnetcl.layers import cross_entropy, fan_in_uniform
+from hnetcl.layers import cross_entropy, fan_in_uniform, named_gradients
 from hnetcl.methods.interface import Method, Prediction
 from hnetcl.optimiser import Adam
 from hnetcl.streams import draw_runs
@@ -59,7 +59,7 @@ class PlainNetwork(Method):
         """One Adam step on the cross-entropy and what ``add_penalty`` adds to it."""
         logits = self.target.logits(list(self.weights.values()), batch.x)
         loss = cross_entropy(*self.active_units(logits, batch.tasks, batch.labels))
-        gradients = dict(zip(self.weights, torch.autograd.grad(loss.sum(), self.weights.values()), strict=True))
+        gradients = named_gradients(loss, self.weights)
         self.add_penalty(gradients)
         self.descend(gradients)
         return loss.detach()

@@ -1,0 +1,108 @@
+"""A hypernetwork in training: task gradient, look-ahead, output regulariser, one Adam step (paper, section 2)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hnetcl.hypernetwork import ChunkedHypernetwork
+from hnetcl.optimiser import Adam
+from hnetcl.regulariser import FORMS, ExactRegulariser, OutputRegulariser, choose_form, draw_subsets
+from hnetcl.spec import OptimisationSpec
+
+
+class ProtectedHypernetwork:
+    """Trains ``hypernetwork`` on one task after the other while it keeps the networks of earlier tasks.
+
+    Adam starts anew with each task, for the shared parameters and the embedding of the task; embeddings of earlier
+    tasks are frozen.
+
+    Args:
+        hypernetwork: what is trained.
+        seeds: of the pack.
+        optimisation: Adam's settings and the iterations a task.
+        settings: the regulariser's, as in ``experiment.schema.yaml``.
+        counted: ranges of the flat weight vector that are held for an earlier task; all of it where None.
+    """
+
+    def __init__(
+        self,
+        hypernetwork: ChunkedHypernetwork,
+        seeds: Sequence[int],
+        optimisation: OptimisationSpec,
+        settings: Mapping[str, Any],
+        counted: Callable[[int], list[tuple[int, int]]] | None = None,
+    ):
+        self.hypernetwork = hypernetwork
+        self._seeds = seeds
+        self._optimisation = optimisation
+        self._settings = settings
+        self._counted = counted or (lambda task: [(0, hypernetwork.target_size)])
+        self._task = -1
+        self._snapshot: dict[str, Tensor] = {}
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """What the task's loss is derived by."""
+        return self._adam.parameters
+
+    def begin_task(self, task: int) -> None:
+        """Take the snapshot and start Adam anew."""
+        self._start(task, {name: value.detach().clone() for name, value in self.hypernetwork.shared.items()})
+
+    def _start(self, task: int, snapshot: Mapping[str, Tensor]) -> None:
+        self._task, self._snapshot = task, dict(snapshot)
+        trained = {**self.hypernetwork.shared, "task_embedding": self.hypernetwork.task_embeddings[task]}
+        adam = self._optimisation
+        self._adam = Adam(trained, adam.learning_rate, adam.betas, adam.epsilon)
+        self._regulariser = self._make_regulariser(task) if task else None
+
+    def _make_regulariser(self, task: int) -> OutputRegulariser | None:
+        settings = self._settings
+        if settings["beta"] == 0:
+            return None
+        subsets = None
+        if settings["tasks"] != "all":
+            subsets = draw_subsets(self._seeds, task, settings["tasks"], self._optimisation.iterations)
+        held = task if subsets is None else settings["tasks"]
+        form = FORMS.get(settings["form"]) or choose_form(self.hypernetwork, held)
+        if subsets is not None:
+            subsets = subsets.to(self._snapshot["output"].device)
+        counted = [self._counted(earlier) for earlier in range(task)]
+        return form(self.hypernetwork, self._snapshot, settings["beta"], counted, subsets)
+
+    def weights(self) -> Tensor:
+        """Generate the weights for the present task, ``[R, chunks * chunk_size]``, surplus included."""
+        embedding = self.hypernetwork.task_embeddings[self._task]
+        return self.hypernetwork.weights(self.hypernetwork.features(embedding.unsqueeze(1))).flatten(1)
+
+    def step(self, gradients: dict[str, Tensor], iteration: int) -> None:
+        """Add the regulariser's gradient, one step of the task's ``gradients`` ahead, and take Adam's step."""
+        if self._regulariser is not None:
+            shifted = {
+                name: self._adam.look_ahead(name, gradients[name], self._workspace(name))
+                for name in self.hypernetwork.shared
+            }
+            self._regulariser.value_and_add_gradient(shifted, gradients, iteration)
+        self._adam.step(gradients)
+
+    def _workspace(self, name: str) -> Tensor | None:
+        exact = isinstance(self._regulariser, ExactRegulariser)
+        return self._regulariser.output_workspace if exact and name == "output" else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs, in the middle of a task too."""
+        return {
+            "task": self._task,
+            "hypernetwork": self.hypernetwork.state_dict(),
+            "snapshot": self._snapshot,
+            "adam": self._adam.state_dict(),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.hypernetwork.load_state_dict(state["hypernetwork"])
+        self._start(state["task"], state["snapshot"])
+        self._adam.load_state_dict(state["adam"])
