@@ -10,10 +10,12 @@ from torch import nn
 from torch.distributions import Categorical
 from torch.nn import functional
 
-from conftest import PERMUTED
+from conftest import PERMUTED, REPOSITORY
 from hnetcl.catalogue import METHODS
+from hnetcl.data import load_digits
 from hnetcl.evaluation import evaluate
 from hnetcl.methods.hnet_ent import predictive_entropy
+from hnetcl.spec import load_experiment
 from hnetcl.tasks import TaskSequence
 
 HNET = "methods.hnet_ent"
@@ -263,6 +265,27 @@ def test_the_seed_of_a_pack_ends_where_it_ends_alone(build):
         of_pack, of_one = evaluate(pack, pack_sequence, scenario, 3), evaluate(alone, sequence, scenario, 3)
         for values, expected in zip(of_pack, of_one, strict=True):
             assert values[-1] == expected[0]
+
+
+def test_at_the_settings_of_the_demo_seed_7_ends_the_same_alone_and_in_a_pack_of_8():
+    spec = load_experiment(REPOSITORY / "config" / "experiments" / "split_digits.yaml").spec("hnet_ent", "cl1-cl3", 7)
+    digits = load_digits()
+    ends = []
+    for seeds in ([7], [1, 2, 3, 4, 5, 6, 7, 8]):
+        sequence = TaskSequence(spec, seeds, digits)
+        method = METHODS[spec.method].load()(spec, sequence)
+        for task in range(2):
+            stage = sequence.training_stage(task, seen=False, iterations=120, batch_size=32)
+            method.begin_task(task)
+            for iteration in range(120):
+                method.step(stage[iteration], iteration)
+        run = seeds.index(7)
+        state = {name: value[run] for name, value in method.hypernetwork.state_dict().items()}
+        ends.append((state, [part[run] for part in evaluate(method, sequence, "cl3", 2)]))
+    (alone, accuracy), (packed, packed_accuracy) = ends
+    for name, value in alone.items():
+        torch.testing.assert_close(packed[name], value, rtol=1e-5, atol=1e-5)
+    assert packed_accuracy == accuracy
 
 
 @pytest.mark.parametrize("method", ["fine_tune", "joint"])

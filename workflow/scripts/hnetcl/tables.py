@@ -83,7 +83,7 @@ def build_table(
 
 def markdown(table: Table) -> str:
     """Return ``table`` as GitHub-flavoured Markdown."""
-    blocks = [f"## {table.title}", table.caption]
+    blocks = [f"### {table.title}", table.caption]
     for experiment, cells in table.grids:
         rows = [["Method", *cells.columns], ["---"] * (1 + len(cells.columns))]
         rows += [[method, *map("<br>".join, lines)] for method, *lines in cells.itertuples()]
