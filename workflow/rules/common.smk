@@ -14,7 +14,8 @@ from hnetcl.spec import ConfigurationError, load_experiment, require_distinct_ti
 STARTED = time.time()
 # A change to the code that turns records into tables and figures makes them anew; trainings are not repeated for it.
 RESULTS_CODE = [
-    f"workflow/scripts/hnetcl/{module}.py" for module in ["records", "measures", "verdicts", "tables", "figure_style"]
+    f"workflow/scripts/hnetcl/{module}.py"
+    for module in ["spec", "records", "measures", "verdicts", "tables", "figure_style"]
 ]
 
 

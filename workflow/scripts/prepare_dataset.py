@@ -19,7 +19,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         require_writable(arguments.output.rpartition("/")[0] or ".")
-        dataset = data.load_raw(arguments.dataset, arguments.data_dir)
+        dataset = data.LOADERS[arguments.dataset](arguments.data_dir)
     except (data.DatasetError, PermissionError) as error:
         sys.exit(f"prepare_dataset: {error}")
     data.save(dataset, arguments.output)

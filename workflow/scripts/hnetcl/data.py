@@ -159,9 +159,5 @@ def load(path: str | Path) -> Dataset:
     return dataset
 
 
-def load_raw(name: str, data_dir: str | Path) -> Dataset:
-    """Return the dataset called ``name`` ("digits" or "mnist")."""
-    return LOADERS[name](data_dir)
-
-
+# By name; each takes the data directory, whether it needs it or not.
 LOADERS = {"digits": lambda data_dir: load_digits(), "mnist": load_mnist}

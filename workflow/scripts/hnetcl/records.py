@@ -5,7 +5,6 @@ a record gives one row of the ``runs`` table for each of them, and one row of th
 measured entry of their accuracy matrices. All accuracies are percentages.
 """
 
-import hashlib
 import json
 import reprlib
 from collections import Counter
@@ -21,10 +20,11 @@ import yaml
 
 from hnetcl import measures
 from hnetcl.files import written_whole
+from hnetcl.spec import SCHEMAS, StrictValidator, specification_hash
 
 Record = Mapping[str, Any]
 
-SCHEMA_FILE = Path(__file__).parents[3] / "config" / "schemas" / "record.schema.yaml"
+SCHEMA_FILE = SCHEMAS / "record.schema.yaml"
 
 RUN_KEY = ["experiment", "method", "scenario", "seed"]
 _KEY_TYPES = {"experiment": "str", "method": "str", "scenario": "str", "seed": "int64"}
@@ -110,12 +110,6 @@ def runs_table(records: Iterable[Record]) -> pd.DataFrame:
     return runs
 
 
-def settings_hash(spec: Mapping[str, Any]) -> str:
-    """Return a hash of all that decides the numbers but the seed: runs of one table cell must agree in it."""
-    content = {key: value for key, value in spec.items() if key not in ("seed", "title", "label")}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _require_one_setting(runs: pd.DataFrame) -> None:
     """Raise ``ValueError`` where seeds trained with different settings would be averaged."""
     for key, group in runs.groupby(RUN_KEY[:-1]):
@@ -186,12 +180,7 @@ def method_rank(method: str) -> tuple[int, str]:
 
 @cache
 def _validator() -> jsonschema.protocols.Validator:
-    base = jsonschema.Draft202012Validator
-    numbers = base.TYPE_CHECKER.redefine(  # NaN and infinity are floats in Python but no JSON
-        "number", lambda _, value: base.TYPE_CHECKER.is_type(value, "number") and bool(np.isfinite(value))
-    )
-    schema = yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
-    return jsonschema.validators.extend(base, type_checker=numbers)(schema)
+    return StrictValidator(yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
 def _check(path: str | Path, record: Record) -> None:
@@ -251,7 +240,8 @@ def _run_row(record: Record, scenario: str, result: Mapping[str, Any]) -> dict[s
                 for key in ("iterations_per_second", "training_seconds", "evaluation_seconds", "peak_memory_mb")
             },
             "seeds_in_pack": timing.get("seeds_in_pack", 1),
-            "settings_hash": settings_hash(record["spec"]),
+            # Runs of one table cell must agree in all but the seed.
+            "settings_hash": specification_hash(record["spec"], without=("seed",)),
             "spec_hash": record["spec_hash"],
             **{key: provenance[key] for key in ("threads", "code_version", "torch", "device", "finished")},
             "dataset_sha256": provenance["dataset"]["sha256"],

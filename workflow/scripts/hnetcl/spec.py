@@ -79,9 +79,8 @@ class RunSpec:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all that decides the numbers (not of the names in tables), first 16 hex digits."""
-        content = {key: value for key, value in self.as_dict().items() if key not in ("title", "label")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of all that decides the numbers."""
+        return specification_hash(self.as_dict())
 
 
 @dataclass(frozen=True)
@@ -141,6 +140,12 @@ class Experiment:
         )
 
 
+def specification_hash(specification: Mapping[str, Any], *, without: tuple[str, ...] = ()) -> str:
+    """Return the SHA-256 of a specification but for its names in tables (and the keys ``without``), 16 hex digits."""
+    content = {key: value for key, value in specification.items() if key not in ("title", "label", *without)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def load_experiment(path: str | Path) -> Experiment:
     """Read and validate one experiment file.
 
@@ -175,15 +180,15 @@ def validate(settings: object, schema: str, source: str | Path) -> None:
     Raises:
         ConfigurationError: naming every offending key, its value, and what is allowed there.
     """
-    validator = _Validator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
+    validator = StrictValidator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
     errors = sorted(validator.iter_errors(settings), key=lambda error: list(map(str, error.absolute_path)))
     if errors:
         lines = "\n".join(f"  {_explain(error)}" for error in errors)
         raise ConfigurationError(f"{source} is not a valid configuration:\n{lines}")
 
 
-# JSON Schema counts 10.0 as an integer, and Python's YAML knows .nan and .inf; neither is meant here.
-_Validator = validators.extend(
+# JSON Schema counts 10.0 as an integer, and Python knows NaN and infinity as numbers; neither is meant here.
+StrictValidator = validators.extend(
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
         {
