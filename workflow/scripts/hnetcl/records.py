@@ -273,8 +273,9 @@ def _typed(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFra
 
 
 def _read_table(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    # Only an empty field is missing: pandas would also read a method called "None" as missing.
-    frame = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=[""])
+    # Only an empty field is missing: pandas would also read a method called "None" as missing. Its fast way of reading
+    # numbers may change the last digit.
+    frame = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=[""], float_precision="round_trip")
     if list(frame.columns) != list(columns):
         raise ValueError(f"{path}: the columns are {list(frame.columns)}. Allowed: {list(columns)}.")
     return frame
