@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from hnetcl.data import Dataset
@@ -46,6 +47,36 @@ SETTINGS = {
         "fine_tune": {"scenarios": ["cl1", "cl2", "cl3"], "reset_optimiser": False},
         "joint": {"scenarios": ["cl1", "cl2", "cl3"], "reset_optimiser": False},
     },
+}
+EVERY = ["cl1", "cl2", "cl3"]
+REPLAY = {
+    "latent": 4,
+    "condition": 5,
+    "encoder_hidden": [6],
+    "decoder_hidden": [8, 7],
+    "hypernetwork": {
+        "task_embedding": 3,
+        "chunk_embedding": 4,
+        "hidden": [5],
+        "activation": "elu",
+        "chunk_size": 70,
+    },
+    "regulariser": {"beta": 0.01, "form": "exact", "tasks": "all", "outputs": "all"},
+}
+SETTINGS["methods"] |= {
+    "hnet_tir": {key: SETTINGS["methods"]["hnet_ent"][key] for key in ("scenarios", "hypernetwork", "regulariser")}
+    | {"replay": REPLAY, "replay_share": 0.5},
+    "hnet_r": {"scenarios": EVERY, "replay": REPLAY, "replay_share": 0.5, "temperature": 2.0},
+    "ewc": {"scenarios": EVERY, "reset_optimiser": False, "strength": dict.fromkeys(EVERY, 100.0)},
+    "online_ewc": {
+        "scenarios": EVERY,
+        "reset_optimiser": False,
+        "strength": dict.fromkeys(EVERY, 100.0),
+        "decay": dict.fromkeys(EVERY, 0.9),
+    },
+    "si": {"scenarios": EVERY, "reset_optimiser": False, "strength": dict.fromkeys(EVERY, 1.0), "damping": 0.1},
+    "dgr": {"scenarios": EVERY, "generator": {"latent": 4, "hidden": [8, 7]}},
+    "dgr_distill": {"scenarios": EVERY, "generator": {"latent": 4, "hidden": [8, 7]}, "temperature": 2.0},
 }
 PERMUTED = {"kind": "permuted", "tasks": 3, "assignment": "fixed", "first_task": "identity", "data_seed": 42}
 
@@ -99,6 +130,14 @@ def make_spec(write_experiment):
         return load_experiment(write_experiment(changes)).spec(method, training, seed)
 
     return make
+
+
+def tensors_of(state, prefix=""):
+    """Every tensor of nested dictionaries and lists by its path."""
+    if torch.is_tensor(state):
+        return {prefix: state}
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
+    return {path: t for key, value in items for path, t in tensors_of(value, f"{prefix}/{key}").items()}
 
 
 @pytest.fixture(scope="session")

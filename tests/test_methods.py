@@ -78,14 +78,14 @@ class HandWrittenRun:
     """One seed of section 2.1 of the paper: an ordinary network, torch's Adam, everything generated, in float64."""
 
     def __init__(self, method, sequence, run):
-        state = {name: value[run].double() for name, value in method.hypernetwork.state_dict().items()}
+        state = {name: value[run].double() for name, value in method.classifier.hypernetwork.state_dict().items()}
         affine = [name for name in state if name.startswith("hidden_")] + ["output"]
         tensors = [t for name in affine for t in (state[name][:-1].T, state[name][-1])]
         self.network = plain_mlp(tensors, nn.ELU).double()
         self.chunks = nn.Parameter(state["chunk_embeddings"].clone())
         self.embeddings = [nn.Parameter(state[f"task_{task}"].clone()) for task in range(sequence.num_tasks)]
         hidden = method.spec.target.hidden
-        self.sizes = [sequence.num_inputs, *hidden, method.num_outputs]
+        self.sizes = [sequence.num_inputs, *hidden, method.classifier.outputs.count]
         self.shared_head = method.spec.scenarios == ("cl2",)
         self.classes = sequence.classes_per_task
         self.run, self.spec = run, method.spec
@@ -161,7 +161,7 @@ def test_training_follows_the_papers_algorithm_written_by_hand(build, training, 
     method, sequence = build(training=training, changes=changes)
     by_hand = [HandWrittenRun(method, sequence, run) for run in range(2)]
     for task in range(3):
-        before = method.hypernetwork.shared["output"].detach().clone()
+        before = method.classifier.hypernetwork.shared["output"].detach().clone()
         losses = learn(method, sequence, [task], iterations)
         settings = method.spec.optimisation
         stage = sequence.training_stage(
@@ -171,10 +171,10 @@ def test_training_follows_the_papers_algorithm_written_by_hand(build, training, 
             expected = single.learn(task, stage, iterations, beta)
             torch.testing.assert_close(losses[:, run].double(), expected, rtol=1e-4, atol=1e-5)
             for name, value in single.state().items():
-                found = method.hypernetwork.state_dict()[name][run].double()
+                found = method.classifier.hypernetwork.state_dict()[name][run].double()
                 torch.testing.assert_close(found, value, rtol=1e-4, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
         # The comparison is about something: parameters moved by much more than it allows.
-        assert (method.hypernetwork.shared["output"] - before).abs().max() > 1e-2
+        assert (method.classifier.hypernetwork.shared["output"] - before).abs().max() > 1e-2
 
 
 def test_first_task_takes_the_adam_step_of_a_single_ordinary_network(build):
@@ -184,7 +184,7 @@ def test_first_task_takes_the_adam_step_of_a_single_ordinary_network(build):
     stage = sequence.training_stage(0, seen=False, iterations=20, batch_size=8)
     torch.testing.assert_close(losses[:, 0].double(), single.learn(0, stage, 1, 0.01), rtol=1e-5, atol=1e-6)
     for name, value in single.state().items():
-        found = method.hypernetwork.state_dict()[name][0].double()
+        found = method.classifier.hypernetwork.state_dict()[name][0].double()
         torch.testing.assert_close(found, value, rtol=1e-6, atol=1e-6)
 
 
@@ -193,14 +193,14 @@ def change_of_first_network(build, beta, **regulariser):
     method, sequence = build(changes=changes)
 
     def first_network():
-        hypernetwork = method.hypernetwork
+        hypernetwork = method.classifier.hypernetwork
         with torch.no_grad():
             return hypernetwork.weights(hypernetwork.features(hypernetwork.embeddings([0])))[:, 0].clone()
 
     learn(method, sequence, [0])
     before = first_network()
     learn(method, sequence, [1, 2])
-    return (first_network() - before)[:, : method.target.num_weights], method
+    return (first_network() - before)[:, : method.classifier.target.num_weights], method
 
 
 @pytest.mark.parametrize("form", ["exact", "explicit"])
@@ -213,29 +213,29 @@ def test_the_stronger_the_regulariser_the_less_earlier_networks_move(build, form
 
 def test_only_its_own_head_holds_an_earlier_task_where_that_is_asked_for(build):
     held, method = change_of_first_network(build, 100.0, outputs="own_head")
-    *_, weight, _ = method.target.unpack(held)
-    own, others = weight[:, method.head(0)], weight[:, method.head(0).stop :]
+    *_, weight, _ = method.classifier.target.unpack(held)
+    own, others = weight[:, method.classifier.outputs.head(0)], weight[:, method.classifier.outputs.head(0).stop :]
     all_held, _ = change_of_first_network(build, 100.0, outputs="all")
-    *_, all_weight, _ = method.target.unpack(all_held)
+    *_, all_weight, _ = method.classifier.target.unpack(all_held)
     assert others.abs().mean() > 1.5 * own.abs().mean()
-    assert others.abs().mean() > 1.5 * all_weight[:, method.head(0).stop :].abs().mean()
+    assert others.abs().mean() > 1.5 * all_weight[:, method.classifier.outputs.head(0).stop :].abs().mean()
 
 
 def test_only_the_embedding_of_the_present_task_is_trained(build):
     method, sequence = build()
     for task in range(3):
-        before = [e.detach().clone() for e in method.hypernetwork.task_embeddings]
+        before = [e.detach().clone() for e in method.classifier.hypernetwork.task_embeddings]
         learn(method, sequence, [task])
-        for other, (now, then) in enumerate(zip(method.hypernetwork.task_embeddings, before, strict=True)):
+        for other, (now, then) in enumerate(zip(method.classifier.hypernetwork.task_embeddings, before, strict=True)):
             assert torch.equal(now, then) == (other != task)
 
 
 def test_chunk_embeddings_and_every_layer_are_trained_in_every_task(build):
     method, sequence = build()
     for task in range(3):
-        before = {name: value.detach().clone() for name, value in method.hypernetwork.shared.items()}
+        before = {name: value.detach().clone() for name, value in method.classifier.hypernetwork.shared.items()}
         learn(method, sequence, [task])
-        for name, value in method.hypernetwork.shared.items():
+        for name, value in method.classifier.hypernetwork.shared.items():
             assert ((value - before[name]).flatten(1).norm(dim=1) > 0).all(), name
 
 
@@ -244,12 +244,12 @@ def test_the_published_subset_of_tasks_is_all_of_them_where_there_are_no_more(bu
     for tasks in ("all", 2, 5):
         method, sequence = build(changes={f"{HNET}.regulariser.tasks": tasks})
         learn(method, sequence, [0, 1, 2])
-        trained.append(method.hypernetwork.state_dict())
+        trained.append(method.classifier.hypernetwork.state_dict())
     for name, value in trained[0].items():
         assert torch.equal(value, trained[1][name]) and torch.equal(value, trained[2][name])
     method, sequence = build(changes={f"{HNET}.regulariser.tasks": 1})
     learn(method, sequence, [0, 1, 2])
-    assert not torch.equal(method.hypernetwork.state_dict()["output"], trained[0]["output"])
+    assert not torch.equal(method.classifier.hypernetwork.state_dict()["output"], trained[0]["output"])
 
 
 def test_the_seed_of_a_pack_ends_where_it_ends_alone(build):
@@ -259,8 +259,8 @@ def test_the_seed_of_a_pack_ends_where_it_ends_alone(build):
     alone, sequence = build(changes=changes, seeds=[7])
     pack_losses, losses = learn(pack, pack_sequence, range(3)), learn(alone, sequence, range(3))
     torch.testing.assert_close(pack_losses[:, -1], losses[:, 0], rtol=1e-3, atol=1e-4)
-    for name, value in alone.hypernetwork.state_dict().items():
-        torch.testing.assert_close(pack.hypernetwork.state_dict()[name][-1], value[0], rtol=1e-3, atol=1e-4)
+    for name, value in alone.classifier.hypernetwork.state_dict().items():
+        torch.testing.assert_close(pack.classifier.hypernetwork.state_dict()[name][-1], value[0], rtol=1e-3, atol=1e-4)
     for scenario in ("cl1", "cl3"):
         of_pack, of_one = evaluate(pack, pack_sequence, scenario, 3), evaluate(alone, sequence, scenario, 3)
         for values, expected in zip(of_pack, of_one, strict=True):
@@ -280,7 +280,7 @@ def test_at_the_settings_of_the_demo_seed_7_ends_the_same_alone_and_in_a_pack_of
             for iteration in range(120):
                 method.step(stage[iteration], iteration)
         run = seeds.index(7)
-        state = {name: value[run] for name, value in method.hypernetwork.state_dict().items()}
+        state = {name: value[run] for name, value in method.classifier.hypernetwork.state_dict().items()}
         ends.append((state, [part[run] for part in evaluate(method, sequence, "cl3", 2)]))
     (alone, accuracy), (packed, packed_accuracy) = ends
     for name, value in alone.items():
@@ -306,10 +306,10 @@ def test_the_seed_of_a_pack_of_plain_networks_ends_where_it_ends_alone(build, me
 
 def generated_network(method, run, task):
     """The target network of one task as an ordinary one."""
-    hypernetwork = method.hypernetwork
+    hypernetwork = method.classifier.hypernetwork
     with torch.no_grad():
         flat = hypernetwork.weights(hypernetwork.features(hypernetwork.embeddings([task])))[run, 0]
-    sizes = method.target.sizes
+    sizes = method.classifier.target.sizes
     tensors, used = [], 0
     for fan_in, fan_out in pairwise(sizes):
         tensors += [flat[used : used + fan_in * fan_out].view(fan_out, fan_in)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, tensors_of
 from hnetcl import records
 from hnetcl.catalogue import METHODS
 from hnetcl.methods.interface import Method, Prediction
@@ -30,6 +30,13 @@ VARIANTS = {
     "fine_tune": ("fine_tune", "cl3", {}),
     "fine_tune reset": ("fine_tune", "cl1", {"methods.fine_tune.reset_optimiser": True}),
     "joint": ("joint", "cl1", {}),
+    "online_ewc": ("online_ewc", "cl3", {}),
+    "ewc": ("ewc", "cl2", {}),
+    "si": ("si", "cl1", {}),
+    "hnet_r": ("hnet_r", "cl1-cl2-cl3", {}),
+    "hnet_tir": ("hnet_tir", "cl1-cl2-cl3", {}),
+    "dgr": ("dgr", "cl1-cl2-cl3", {}),
+    "dgr_distill": ("dgr_distill", "cl1-cl2-cl3", {}),
 }
 
 
@@ -64,8 +71,7 @@ class Job:
         )
 
     def weights(self):
-        state = self.method.state_dict()
-        return state["trainer"]["hypernetwork"] if "trainer" in state else state["weights"]
+        return tensors_of(self.method.state_dict())
 
 
 @pytest.fixture

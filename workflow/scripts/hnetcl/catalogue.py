@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 EACH_SCENARIO = (("cl1",), ("cl2",), ("cl3",))
+TOGETHER = (("cl1", "cl2", "cl3"),)  # what costs most is the same in all of them
 
 
 class MethodEntry(NamedTuple):
@@ -26,8 +27,13 @@ class MethodEntry(NamedTuple):
 METHODS = {
     # The loss of CL3 is that of CL1 (each task on its own head), so one network is evaluated in both.
     "hnet_ent": MethodEntry("HNET+ENT", "hnet_ent", "HypernetworkEntropy", (("cl1", "cl3"), ("cl2",))),
+    "hnet_tir": MethodEntry("HNET+TIR", "hnet_tir", "HypernetworkTaskInference", TOGETHER),
+    "hnet_r": MethodEntry("HNET+R", "hnet_r", "HypernetworkReplay", TOGETHER),
+    "ewc": MethodEntry("EWC (offline)", "ewc", "OfflineEWC", EACH_SCENARIO),
     "online_ewc": MethodEntry("online EWC", "ewc", "OnlineEWC", EACH_SCENARIO),
     "si": MethodEntry("SI", "si", "SynapticIntelligence", EACH_SCENARIO),
+    "dgr": MethodEntry("DGR (hard labels)", "dgr", "DeepGenerativeReplay", TOGETHER),
+    "dgr_distill": MethodEntry("DGR+distill", "dgr", "DistilledGenerativeReplay", TOGETHER),
     "fine_tune": MethodEntry("None (fine-tune)", "plain", "FineTuning", EACH_SCENARIO),
     "joint": MethodEntry("Offline (joint)", "plain", "JointTraining", EACH_SCENARIO),
 }

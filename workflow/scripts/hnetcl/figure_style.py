@@ -26,7 +26,7 @@ SMALL_GREY = {"fontsize": SMALL, "color": "0.35"}  # numbers beside a panel, not
 
 _PALETTE = sns.color_palette("colorblind")
 _METHOD_COLOURS = dict(
-    zip((*HNET_METHODS, *BASELINES, *BOUNDS), (_PALETTE[i] for i in (0, 2, 9, 1, 4, 5, 3, 7)), strict=True)
+    zip((*HNET_METHODS, *BASELINES, *BOUNDS), (_PALETTE[i] for i in (0, 2, 9, 1, 8, 4, 6, 5, 3, 7)), strict=True)
 )
 _OTHER_COLOUR = (0.2, 0.2, 0.2)
 

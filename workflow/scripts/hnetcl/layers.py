@@ -31,6 +31,11 @@ def xavier_affine(generator: torch.Generator, fan_in: int, fan_out: int) -> Tens
     return functional.pad(weight, (0, 0, 0, 1)).contiguous()
 
 
+def xavier_or_zero(generator: torch.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
+    """Draw a weight as ``xavier_uniform`` does; a bias is zero."""
+    return xavier_uniform(generator, *shape) if len(shape) == 2 else torch.zeros(shape)
+
+
 def fan_in_uniform(generator: torch.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
     """Draw a weight or bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of ``torch.nn.Linear``."""
     bound = 1 / math.sqrt(fan_in)
@@ -38,9 +43,19 @@ def fan_in_uniform(generator: torch.Generator, shape: tuple[int, ...], fan_in: i
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean softmax cross-entropy of each run: ``[R, B, K]`` and ``[R, B]`` to ``[R]``."""
-    losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    return losses.view(labels.shape).mean(1)
+    """Mean softmax cross-entropy of each run: ``[R, ..., K]`` and ``[R, ...]`` to ``[R]``."""
+    losses = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
+    return losses.view(len(labels), -1).mean(1)
+
+
+def distillation(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
+    """Mean over samples of -T^2 sum_k p_k log softmax(logits / T)_k of each run, ``[R, ..., K]`` to ``[R]``.
+
+    ``probabilities [R, ..., k]`` are the targets at the same temperature; where k < K, the further units' targets are
+    zero (Hinton et al. 2015; the square keeps the gradient's size).
+    """
+    log_q = (logits / temperature).log_softmax(-1)[..., : probabilities.shape[-1]]
+    return -(temperature**2) * (probabilities * log_q).sum(-1).flatten(1).mean(1)
 
 
 def named_gradients(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

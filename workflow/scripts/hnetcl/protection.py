@@ -43,6 +43,11 @@ class ProtectedHypernetwork:
         self._snapshot: dict[str, Tensor] = {}
 
     @property
+    def snapshot(self) -> Mapping[str, Tensor]:
+        """The shared parameters before the present task."""
+        return self._snapshot
+
+    @property
     def parameters(self) -> dict[str, Tensor]:
         """What the task's loss is derived by."""
         return self._adam.parameters

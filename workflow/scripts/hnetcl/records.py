@@ -63,7 +63,7 @@ ACCURACY_COLUMNS = _KEY_TYPES | {
 }
 
 HNET_METHODS = ("HNET+ENT", "HNET+TIR", "HNET+R")
-BASELINES = ("online EWC", "SI", "DGR+distill")
+BASELINES = ("online EWC", "EWC (offline)", "SI", "DGR (hard labels)", "DGR+distill")
 BOUNDS = ("None (fine-tune)", "Offline (joint)")
 
 

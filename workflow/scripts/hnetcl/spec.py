@@ -171,6 +171,13 @@ def load_experiment(path: str | Path) -> Experiment:
             f"{sequence['tasks'] * sequence['classes_per_task']} classes. Allowed: at most {classes}, "
             f"all that the dataset '{settings['dataset']}' has."
         )
+    for method, own in settings["methods"].items():
+        condition = own.get("replay", {}).get("condition")
+        if condition is not None and condition < sequence["tasks"] - 1:
+            raise ConfigurationError(
+                f"{path} is not a valid configuration:\n  methods.{method}.replay.condition = {condition} is too few. "
+                f"Allowed: at least {sequence['tasks'] - 1}, sequence.tasks less one."
+            )
     return Experiment(path.stem, settings)
 
 

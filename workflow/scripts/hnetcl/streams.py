@@ -20,3 +20,25 @@ def stream(seed: int, *purpose: str | int) -> torch.Generator:
 def draw_runs(seeds: Sequence[int], draw: Callable[[torch.Generator], Tensor], *purpose: str | int) -> Tensor:
     """Draw one tensor a seed and stack them along the leading run axis: ``[R, ...]``."""
     return torch.stack([draw(stream(seed, *purpose)) for seed in seeds])
+
+
+class NormalNoise:
+    """Standard normal noise for every iteration of a task: ``noise[iteration]`` is ``[R, *shape]``.
+
+    What an iteration gets depends on seed, purpose and iteration alone, so that a resumed run sees the same. It is
+    drawn on the CPU in blocks: one transfer to the device serves a few iterations.
+    """
+
+    BLOCK = 32
+
+    def __init__(self, seeds: Sequence[int], *purpose: str | int, shape: Sequence[int], device: torch.device | str):
+        self._seeds, self._purpose, self._shape, self._device = seeds, purpose, shape, device
+        self._number: int | None = None
+
+    def __getitem__(self, iteration: int) -> Tensor:
+        number, place = divmod(iteration, self.BLOCK)
+        if number != self._number:
+            size = (self.BLOCK, *self._shape)
+            drawn = draw_runs(self._seeds, lambda g: torch.randn(size, generator=g), *self._purpose, number)
+            self._block, self._number = drawn.to(self._device), number
+        return self._block[:, place]

@@ -4,16 +4,10 @@ von Oswald et al. 2020, sections 2 and 3. In CL1 the embedding and the head of t
 every learned task's network sees the sample and the one whose prediction has the least entropy answers for it.
 """
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
-from hnetcl.hypernetwork import ChunkedHypernetwork
-from hnetcl.layers import cross_entropy, named_gradients
-from hnetcl.methods.interface import Method, Prediction, Predictor
-from hnetcl.protection import ProtectedHypernetwork
-from hnetcl.target import TargetMLP
+from hnetcl.hypernetwork_classifier import HypernetworkClassifier, labels_of_tasks
+from hnetcl.methods.interface import Method, Prediction
 
 
 class HypernetworkEntropy(Method):
@@ -21,72 +15,29 @@ class HypernetworkEntropy(Method):
 
     def __init__(self, spec, sequence):
         super().__init__(spec, sequence)
-        self.target = TargetMLP((sequence.num_inputs, *spec.target.hidden, self.num_outputs), spec.target.activation)
-        self.hypernetwork = ChunkedHypernetwork(
-            sequence.seeds,
-            sequence.num_tasks,
-            self.target.num_weights,
-            **spec.settings["hypernetwork"],
-            device=sequence.device,
-        )
-        own_head = spec.settings["regulariser"]["outputs"] == "own_head"
-        self._trainer = ProtectedHypernetwork(
-            self.hypernetwork,
-            sequence.seeds,
-            spec.optimisation,
-            spec.settings["regulariser"],
-            (lambda task: self.target.output_ranges(self.head(task))) if own_head else None,
-        )
+        outputs = self.output_units(spec.scenarios[0])  # the loss of CL3 is that of CL1, and so are the units
+        self.classifier = HypernetworkClassifier(sequence, outputs, spec.target, spec.optimisation, spec.settings)
 
     def begin_task(self, task):
-        """Take the snapshot, start Adam anew."""
-        self._task = task
-        self._trainer.begin_task(task)
+        """See ``Method``."""
+        self.classifier.begin_task(task)
 
     def step(self, batch, iteration):
-        """One iteration of section 2.1: the task's gradient, then the protected step."""
-        weights = self.target.unpack(self._trainer.weights())
-        loss = cross_entropy(self.target.logits(weights, batch.x, self.head(self._task)), batch.labels)
-        self._trainer.step(named_gradients(loss, self._trainer.parameters), iteration)
-        return loss.detach()
-
-    @torch.no_grad()
-    def _task_networks(self, tasks: Sequence[int]) -> list[Tensor]:
-        """Return the networks of ``tasks``, each with its own head only, stacked: ``[R * tasks, *shape]``."""
-        hypernetwork = self.hypernetwork
-        flat = hypernetwork.weights(hypernetwork.features(hypernetwork.embeddings(tasks)))
-        *hidden, weight, bias = self.target.unpack(flat.flatten(0, 1))
-        units = torch.stack([torch.arange(self.num_outputs)[self.head(task)] for task in tasks])
-        units = units.to(weight.device).repeat(len(flat), 1)  # [R * tasks, classes of a task]
-        rows = torch.arange(len(units), device=weight.device).unsqueeze(1)
-        return [*hidden, weight[rows, units], bias[rows, units]]
+        """See ``Method``."""
+        return self.classifier.step(batch, iteration)
 
     def predictor(self, scenario, learned):
         """See ``Method``."""
-        return self._given_task() if scenario == "cl1" else self._least_entropy(learned)
-
-    def _given_task(self) -> Predictor:
-        networks: dict[int, list[Tensor]] = {}
-
-        def predict(x: Tensor, task: int) -> Prediction:
-            if task not in networks:
-                networks.clear()  # one network at a time: they are as large as the target network
-                networks[task] = self._task_networks([task])
-            return Prediction(self.target.logits(networks[task], x).argmax(2))
-
-        return predict
-
-    def _least_entropy(self, learned: int) -> Predictor:
-        networks = self._task_networks(range(learned))
+        if scenario == "cl1":
+            answer = self.classifier.answer_for_given_task()
+            return lambda x, task: Prediction(answer(x, task))
+        answers = self.classifier.answer_of_every_task(learned)
         temperature = self.spec.settings["inference_temperature"]
 
         def predict(x: Tensor, task: int) -> Prediction:
-            runs, samples, _ = x.shape
-            every = x.unsqueeze(1).expand(-1, learned, -1, -1).flatten(0, 1)
-            logits = self.target.logits(networks, every).view(runs, learned, samples, -1)
+            logits = answers(x)
             inferred = predictive_entropy(logits / temperature).argmin(1)
-            labels = logits.argmax(3).gather(1, inferred.unsqueeze(1)).squeeze(1)
-            return Prediction(labels, inferred)
+            return Prediction(labels_of_tasks(logits, inferred), inferred)
 
         return predict
 
@@ -96,16 +47,16 @@ class HypernetworkEntropy(Method):
 
     def parameter_counts(self):
         """Count theta_h and all task embeddings as trainable, as the published compression ratio does."""
-        return {"trainable": self.hypernetwork.num_parameters, "target": self.target.num_weights}
+        classifier = self.classifier
+        return {"trainable": classifier.hypernetwork.num_parameters, "target": classifier.target.num_weights}
 
     def state_dict(self):
         """See ``Method``."""
-        return {"task": self._task, "trainer": self._trainer.state_dict()}
+        return self.classifier.state_dict()
 
     def load_state_dict(self, state):
         """See ``Method``."""
-        self._task = state["task"]
-        self._trainer.load_state_dict(state["trainer"])
+        self.classifier.load_state_dict(state)
 
 
 def predictive_entropy(logits: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
+from hnetcl.outputs import OutputUnits
 from hnetcl.spec import RunSpec
 from hnetcl.tasks import Batch, TaskSequence
 
@@ -38,17 +39,9 @@ class Method(ABC):
         self.spec = spec
         self.sequence = sequence
 
-    @property
-    def num_outputs(self) -> int:
-        """Output units: one head of classes for every task, or one head shared by all (CL2)."""
-        heads = 1 if self.spec.scenarios == ("cl2",) else self.sequence.num_tasks
-        return heads * self.sequence.classes_per_task
-
-    def head(self, task: int) -> slice:
-        """Output units of ``task``."""
-        classes = self.sequence.classes_per_task
-        first = 0 if self.spec.scenarios == ("cl2",) else task * classes
-        return slice(first, first + classes)
+    def output_units(self, scenario: str) -> OutputUnits:
+        """Return the layout of a classifier's output layer in ``scenario``."""
+        return OutputUnits(scenario, self.sequence.num_tasks, self.sequence.classes_per_task)
 
     @abstractmethod
     def begin_task(self, task: int) -> None:

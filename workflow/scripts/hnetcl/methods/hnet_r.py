@@ -1,0 +1,40 @@
+"""HNET+R: a plain classifier that learns from replay, whose generator is protected by a hypernetwork.
+
+von Oswald et al. 2020, section 3 and appendix. Each earlier task gives an equal share of the replayed images, and the
+classifier as it was before the task labels them softly.
+"""
+
+import torch
+
+from hnetcl.layers import distillation
+from hnetcl.methods.generative_replay import GenerativeReplay
+from hnetcl.replay import HypernetworkVAE
+
+
+class HypernetworkReplay(GenerativeReplay):
+    """See the module."""
+
+    initialisation = "xavier"
+    restarts_optimiser = True
+
+    def make_generator(self):
+        """See ``GenerativeReplay``."""
+        return HypernetworkVAE(self.spec.settings["replay"], self.sequence, self.spec.optimisation)
+
+    def replay_share(self):
+        """The same however many tasks there are."""
+        return self.spec.settings["replay_share"]
+
+    def replay_loss(self, outputs, logits, before, replayed):
+        """Distil a sample's own head in CL1, the shared head in CL2, all units so far in CL3.
+
+        There the targets of the new task's units are logits of zero, not probabilities of zero: they keep some mass.
+        """
+        temperature = self.spec.settings["temperature"]
+        if outputs.scenario == "cl3":
+            known, seen = self._task * outputs.classes, (self._task + 1) * outputs.classes
+            logits = logits[:, :, :seen]
+            before = torch.cat([before[:, :, :known], torch.zeros_like(before[:, :, known:seen])], dim=2)
+        else:
+            logits, before = (outputs.own_head(values, replayed.tasks) for values in (logits, before))
+        return distillation(logits, (before / temperature).softmax(2), temperature)
