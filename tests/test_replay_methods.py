@@ -1,0 +1,265 @@
+"""HNET+R, HNET+TIR and DGR: their losses sample by sample, their output units, their answers, their packs."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from conftest import PERMUTED, tensors_of
+from hnetcl.catalogue import METHODS
+from hnetcl.evaluation import evaluate
+from hnetcl.tasks import TaskSequence
+from test_replay import ordinary
+
+ALL = "cl1-cl2-cl3"
+SCENARIOS = ["cl1", "cl2", "cl3"]
+REPLAYING = ["hnet_r", "dgr", "dgr_distill"]
+T = 2.0  # temperature of distillation
+
+
+@pytest.fixture
+def build(make_spec, dataset):
+    """Return a method and its sequence for a pack of seeds."""
+
+    def make(name, changes=None, seeds=(1, 2), training=ALL):
+        spec = make_spec(name, training, {"optimisation.epsilon": 1.0e-3} | (changes or {}))
+        sequence = TaskSequence(spec, list(seeds), dataset)
+        return METHODS[name].load()(spec, sequence), sequence
+
+    return make
+
+
+def learn(method, sequence, tasks, iterations=10):
+    for task in tasks:
+        method.begin_task(task)
+        stage = sequence.training_stage(task, seen=False, iterations=iterations, batch_size=8)
+        for iteration in range(iterations):
+            method.step(stage[iteration], iteration)
+        method.end_task(task)
+
+
+def restrict(build, name, scenario, **changes):
+    """A method that trains in one scenario only, so that the loss it returns is that scenario's."""
+    return build(name, {f"methods.{name}.scenarios": [scenario], **changes}, training=scenario)
+
+
+def softened_loss(logits, targets):
+    """The distillation loss of one sample, targets being logits too."""
+    p, log_q = (targets / T).softmax(0), (logits / T).log_softmax(0)
+    return -(T**2) * sum(p[k] * log_q[k] for k in range(len(p)))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("name", REPLAYING)
+def test_the_loss_is_the_published_one_sample_by_sample(build, name, scenario):
+    method, sequence = restrict(build, name, scenario)
+    task, run, classes = 2, 1, sequence.classes_per_task
+    learn(method, sequence, [0, 1])
+    before = ordinary([value[run] for value in method.classifiers[scenario].weights.values()])
+    method.begin_task(task)
+    stage = sequence.training_stage(task, seen=False, iterations=6, batch_size=8)
+    for iteration in range(5):
+        method.step(stage[iteration], iteration)
+    network = ordinary([value[run] for value in method.classifiers[scenario].weights.values()])
+    batch, replayed = stage[5], method.generator.replay(5)
+    with torch.no_grad():
+        real = []
+        for x, label in zip(batch.x[run], batch.labels[run], strict=True):
+            logits = network(x)
+            active = {
+                "cl1": logits[task * classes : (task + 1) * classes],
+                "cl2": logits,
+                "cl3": logits[: (task + 1) * classes],
+            }
+            target = label + task * classes if scenario == "cl3" else label
+            real.append(-active[scenario].log_softmax(0)[target])
+        old = []
+        for number, x in enumerate(replayed.x[run]):
+            logits, targets = network(x), before(x)
+            heads = [slice(s * classes, (s + 1) * classes) for s in range(task + 1)]
+            if name == "hnet_r":
+                head = heads[replayed.tasks[run, number]]
+                if scenario == "cl1":
+                    old.append(softened_loss(logits[head], targets[head]))
+                elif scenario == "cl2":
+                    old.append(softened_loss(logits, targets))
+                else:
+                    padded = torch.cat([targets[: task * classes], torch.zeros(classes)])
+                    old.append(softened_loss(logits[: (task + 1) * classes], padded))
+                continue
+            pairs = {
+                "cl1": [(logits[head], targets[head]) for head in heads[:-1]],
+                "cl2": [(logits, targets)],
+                "cl3": [(logits[: (task + 1) * classes], targets[: task * classes])],
+            }[scenario]
+            for own, teacher in pairs:
+                if name == "dgr":
+                    old.append(-own.log_softmax(0)[teacher.argmax()])
+                else:
+                    p, log_q = (teacher / T).softmax(0), (own / T).log_softmax(0)
+                    old.append(-(T**2) * (p * log_q[: len(p)]).sum())
+        share = 0.5 if name == "hnet_r" else 1 - 1 / (task + 1)
+        expected = (1 - share) * sum(real) / len(real) + share * sum(old) / len(old)
+    assert len(replayed.x[run]) == 8
+    torch.testing.assert_close(method.step(batch, 5)[run], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", REPLAYING)
+def test_the_first_task_is_learned_from_its_own_data_alone(build, name):
+    method, sequence = restrict(build, name, "cl1")
+    method.begin_task(0)
+    assert method.generator.replay(0) is None
+    batch = sequence.training_stage(0, seen=False, iterations=1, batch_size=8)[0]
+    network = ordinary([value[0] for value in method.classifiers["cl1"].weights.values()])
+    expected = functional.cross_entropy(network(batch.x[0])[:, :2], batch.labels[0])
+    torch.testing.assert_close(method.step(batch, 0)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", REPLAYING)
+def test_each_scenario_trains_the_output_units_that_it_should(build, name):
+    method, sequence = build(name)
+    learn(method, sequence, [0])
+    moved = {}
+    method.begin_task(1)
+    before = {scenario: network.copy_weights()[-1] for scenario, network in method.classifiers.items()}
+    stage = sequence.training_stage(1, seen=False, iterations=3, batch_size=8)
+    for iteration in range(3):
+        method.step(stage[iteration], iteration)
+    for scenario, network in method.classifiers.items():
+        changed = (list(network.weights.values())[-1].detach() - before[scenario]).abs()[0] > 0
+        moved[scenario] = changed.tolist()
+    assert moved["cl1"] == [True] * 4 + [False] * 2  # the new head, and the old one by replay
+    assert moved["cl2"] == [True] * 2
+    assert moved["cl3"] == [True] * 4 + [False] * 2
+
+
+def test_scenarios_trained_side_by_side_do_not_touch_each_other(build):
+    together, sequence = build("hnet_r")
+    learn(together, sequence, [0, 1])
+    for scenario in SCENARIOS:
+        alone, own_sequence = restrict(build, "hnet_r", scenario)
+        learn(alone, own_sequence, [0, 1])
+        for name, value in alone.classifiers[scenario].weights.items():
+            assert torch.equal(together.classifiers[scenario].weights[name], value)
+
+
+@pytest.mark.parametrize("name", [*REPLAYING, "hnet_tir"])
+@pytest.mark.parametrize("sequence_kind", ["split", "permuted"])
+def test_a_seed_in_a_pack_ends_as_it_does_alone(build, name, sequence_kind):
+    changes = {"sequence": PERMUTED} if sequence_kind == "permuted" else {}
+    pack, sequence = build(name, changes, seeds=(3, 5, 8))
+    learn(pack, sequence, [0, 1, 2], iterations=6)
+    alone, own_sequence = build(name, changes, seeds=(5,))
+    learn(alone, own_sequence, [0, 1, 2], iterations=6)
+    expected, found = tensors_of(alone.state_dict()), tensors_of(pack.state_dict())
+    compared = 0
+    for path, value in expected.items():
+        if found[path].dim() == value.dim() and value.dim() and len(value) == 1 and len(found[path]) == 3:
+            torch.testing.assert_close(found[path][1], value[0], rtol=1e-2, atol=1e-4)
+            compared += 1
+    assert compared > 10
+
+
+# ---- HNET+TIR -----------------------------------------------------------------------------------------------------
+
+
+def test_the_classifiers_of_tir_are_those_of_ent(build):
+    tir, sequence = build("hnet_tir")
+    learn(tir, sequence, [0, 1])
+    for training, layout in (("cl1-cl3", "cl1"), ("cl2", "cl2")):
+        ent, own_sequence = build("hnet_ent", training=training)
+        learn(ent, own_sequence, [0, 1])
+        for path, value in tensors_of(ent.classifier.state_dict()).items():
+            assert torch.equal(tensors_of(tir.classifiers[layout].state_dict())[path], value), path
+
+
+def test_the_inference_network_learns_task_numbers_from_real_and_replayed_images(build):
+    method, sequence = build("hnet_tir")
+    learn(method, sequence, [0])
+    start = method.inference.copy_weights()
+    learn(method, sequence, [0])
+    assert all(
+        torch.equal(a, b) for a, b in zip(start, method.inference.copy_weights(), strict=True)
+    )  # nothing to tell
+    learn(method, sequence, [1])
+    method.begin_task(2)
+    batch = sequence.training_stage(2, seen=False, iterations=1, batch_size=8)[0]
+    run, replayed = 1, method.generator.replay(0)
+    network = ordinary([value[run] for value in method.inference.weights.values()])
+    real = functional.cross_entropy(network(batch.x[run]), torch.full((8,), 2))
+    old = functional.cross_entropy(network(replayed.x[run]), replayed.tasks[run])
+    gradients = torch.autograd.grad(0.5 * real + 0.5 * old, list(network.parameters()))
+    before = method.inference.copy_weights()
+    method.step(batch, 0)
+    # Adam's first step is -lr g / (|g| + epsilon), its moments having been forgotten.
+    for then, now, g in zip(before, method.inference.weights.values(), gradients, strict=True):
+        torch.testing.assert_close((now - then)[run], -0.01 * g / (g.abs() + 1e-3), rtol=1e-2, atol=1e-4)
+
+
+def test_outputs_of_tasks_that_are_not_learned_are_not_inferred(build):
+    method, sequence = build("hnet_tir")
+    learn(method, sequence, [0, 1])
+    with torch.no_grad():
+        list(method.inference.weights.values())[-1][:, 2] += 1000
+    x = sequence.test_batch(0, sequence.test_set(0)[0]).x
+    for scenario in ("cl2", "cl3"):
+        assert (method.predictor(scenario, 2)(x, 0).tasks < 2).all()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_inferred_tasks_network_answers_sample_by_sample(build, scenario):
+    method, sequence = build("hnet_tir")
+    learn(method, sequence, [0, 1, 2], iterations=30)
+    accuracy, inference = evaluate(method, sequence, scenario, 3)
+    classifier = method.classifiers["cl2" if scenario == "cl2" else "cl1"]
+    run, classes = 1, sequence.classes_per_task
+    infer = ordinary([value[run] for value in method.inference.weights.values()])
+    networks = []
+    for task in range(3):
+        hypernetwork = classifier.hypernetwork
+        flat = hypernetwork.weights(hypernetwork.features(hypernetwork.embeddings([task])))[run, 0]
+        tensors = []
+        for shape in classifier.target.shapes:
+            tensors.append(flat[: math.prod(shape)].view(shape))
+            flat = flat[math.prod(shape) :]
+        networks.append(ordinary(tensors))
+    for task in range(3):
+        samples, valid = sequence.test_set(task)
+        batch = sequence.test_batch(task, samples)
+        right = found = 0
+        for x, label in zip(batch.x[run][valid[run]], batch.labels[run][valid[run]], strict=True):
+            chosen = task if scenario == "cl1" else infer(x).argmax().item()
+            logits = networks[chosen](x)
+            if scenario != "cl2":
+                logits = logits[chosen * classes : (chosen + 1) * classes]
+            found += chosen == task
+            right += logits.argmax() == label and (scenario == "cl2" or chosen == task)
+        total = int(valid[run].sum())
+        assert accuracy[run][task] == pytest.approx(100 * float(right) / total, abs=1e-4)
+        if scenario == "cl1":
+            assert inference[run][task] is None
+        else:
+            assert inference[run][task] == pytest.approx(100 * found / total, abs=1e-4)
+
+
+# ---- sizes --------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_are_counted_by_hand(build):
+    # 16 inputs; classifier 16-7-6-6; hypernetworks: inputs, hidden layers and chunks by their sizes.
+    target = 16 * 7 + 7 + 7 * 6 + 6 + 6 * 6 + 6
+    encoder = 16 * 6 + 6 + 6 * 8 + 8
+    decoder = (9 * 8 + 8) + (8 * 7 + 7) + (7 * 16 + 16)
+    chunks = math.ceil(decoder / 70)
+    replay = encoder + (7 * 5 + 5) + (5 * 70 + 70) + 4 * chunks + 3 * 2
+    classifier = (9 * 6 + 6) + (6 * 5 + 5) + (5 * 60 + 60) + 4 * math.ceil(target / 60) + 5 * 3
+    inference = 16 * 7 + 7 + 7 * 6 + 6 + 6 * 3 + 3
+    generator = (16 * 8 + 8 + 8 * 7 + 7 + 7 * 8 + 4) + (4 * 7 + 7 + 7 * 8 + 8 + 8 * 16 + 16)
+    for name, trainable in (
+        ("hnet_r", target + replay),
+        ("hnet_tir", classifier + inference + replay),
+        ("dgr", target + generator),
+    ):
+        method, _ = build(name)
+        assert method.parameter_counts() == {"trainable": trainable, "target": target}
