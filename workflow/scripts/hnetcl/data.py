@@ -159,5 +159,18 @@ def load(path: str | Path) -> Dataset:
     return dataset
 
 
+def hold_out(dataset: Dataset, name: str, count: int) -> Dataset:
+    """Return the training images of ``dataset`` with the last ``count`` of them in the place of the test images.
+
+    Settings can be chosen by it without a look at a test image.
+    """
+    images, labels = dataset.train_images, dataset.train_labels
+    return Dataset(name, images[:-count], labels[:-count], images[-count:], labels[-count:], dataset.largest_value)
+
+
 # By name; each takes the data directory, whether it needs it or not.
-LOADERS = {"digits": lambda data_dir: load_digits(), "mnist": load_mnist}
+LOADERS = {
+    "digits": lambda data_dir: load_digits(),
+    "mnist": load_mnist,
+    "mnist_validation": lambda data_dir: hold_out(load_mnist(data_dir), "mnist_validation", 10_000),
+}

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from hnetcl.catalogue import METHODS
 
-DATASET_CLASSES = {"digits": 10, "mnist": 10}
+DATASET_CLASSES = {"digits": 10, "mnist": 10, "mnist_validation": 10}
 SCHEMAS = Path(__file__).resolve().parents[3] / "config" / "schemas"
 
 
@@ -89,6 +90,7 @@ class Experiment:
 
     name: str
     settings: Mapping[str, Any]
+    published_as: str | None = None
 
     @property
     def title(self) -> str:
@@ -147,14 +149,34 @@ def specification_hash(specification: Mapping[str, Any], *, without: tuple[str, 
 
 
 def load_experiment(path: str | Path) -> Experiment:
-    """Read and validate one experiment file.
+    """Read and validate one experiment: a file, or ``<file without .yaml>/<variant>.yaml`` for a variant of one.
 
     Raises:
-        ConfigurationError: the file is missing, no YAML, or breaks ``experiment.schema.yaml``.
+        ConfigurationError: the file or variant is missing, no YAML, or breaks its schema.
     """
     path = Path(path)
+    variants_file = path.parent.with_suffix(".yaml")
+    if not path.exists() and variants_file.exists():
+        return _extended(variants_file, path.stem)
+    settings = _read_yaml(path)
+    if isinstance(settings, dict) and "extends" in settings:
+        return _extended(path, None)
+    validate(settings, "experiment", path)
+    _require_consistency(settings, path)
+    return Experiment(path.stem, settings)
+
+
+def experiment_names(path: str | Path) -> list[str]:
+    """Return the names of the experiments in a file of ``config/experiments``: its own, or those of its variants."""
+    path = Path(path)
+    settings = _read_yaml(path)
+    variants = settings.get("variants") if isinstance(settings, dict) else None
+    return [f"{path.stem}/{variant}" for variant in variants] if isinstance(variants, dict) else [path.stem]
+
+
+def _read_yaml(path: Path) -> Any:
     try:
-        settings = yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
         names = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise ConfigurationError(
@@ -162,7 +184,50 @@ def load_experiment(path: str | Path) -> Experiment:
         ) from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"experiment file '{path}' is no YAML: {error}") from error
+
+
+def _extended(path: Path, variant: str | None) -> Experiment:
+    """Resolve an experiment that changes another one; ``variant`` is one of the file's, None if it has none."""
+    extension = _read_yaml(path)
+    validate(extension, "extension", path)
+    variants = extension.get("variants", {})
+    if (variant is None) != (not variants) or (variant is not None and variant not in variants):
+        raise ConfigurationError(
+            f"{path}: variant = {variant!r} is not allowed. Allowed: {', '.join(variants) or 'none, it has no variants'}."
+        )
+    own = variants.get(variant, {})
+    base = load_experiment(path.with_name(f"{extension['extends']}.yaml"))
+    settings = deepcopy(dict(base.settings))
+    settings |= {key: extension[key] for key in ("dataset", "seeds", "title") if key in extension}
+    if own:
+        settings["title"] += f", {own['title']}"
+    if "methods" in extension:
+        unknown = [name for name in extension["methods"] if name not in settings["methods"]]
+        if unknown:
+            raise ConfigurationError(
+                f"{path}: methods = {unknown} are not allowed. Allowed: {', '.join(settings['methods'])}, the methods of "
+                f"'{extension['extends']}'."
+            )
+        settings["methods"] = {name: settings["methods"][name] for name in extension["methods"]}
+    for key, value in {**extension.get("changes", {}), **own.get("changes", {})}.items():
+        *sections, last = key.split(".")
+        place = settings
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            raise ConfigurationError(
+                f"{path}: changes has the key '{key}', which '{extension['extends']}' does not have. Allowed: its keys, "
+                "sections joined by dots."
+            )
+        place[last] = value
     validate(settings, "experiment", path)
+    _require_consistency(settings, path)
+    name = path.stem if variant is None else f"{path.stem}/{variant}"
+    return Experiment(name, settings, extension.get("published_as"))
+
+
+def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:
+    """Raise ``ConfigurationError`` where keys do not go together, which no schema says."""
     sequence, classes = settings["sequence"], DATASET_CLASSES[settings["dataset"]]
     if sequence["kind"] == "split" and sequence["tasks"] * sequence["classes_per_task"] > classes:
         raise ConfigurationError(
@@ -178,7 +243,6 @@ def load_experiment(path: str | Path) -> Experiment:
                 f"{path} is not a valid configuration:\n  methods.{method}.replay.condition = {condition} is too few. "
                 f"Allowed: at least {sequence['tasks'] - 1}, sequence.tasks less one."
             )
-    return Experiment(path.stem, settings)
 
 
 def validate(settings: object, schema: str, source: str | Path) -> None:
