@@ -138,6 +138,15 @@ def test_a_missing_file_is_named_where_no_download_is_wanted(staged):
         data.load_mnist(directory, download=False)
 
 
+def test_held_out_images_come_from_the_training_images_alone(dataset):
+    held = data.hold_out(dataset, "held", 7)
+    assert len(held.test_labels) == 7 and len(held.train_labels) == len(dataset.train_labels) - 7
+    for part in ("images", "labels"):
+        both = np.concatenate([getattr(held, f"train_{part}"), getattr(held, f"test_{part}")])
+        np.testing.assert_array_equal(both, getattr(dataset, f"train_{part}"))
+    assert (held.name, held.largest_value, held.num_classes) == ("held", dataset.largest_value, dataset.num_classes)
+
+
 @pytest.mark.mnist
 def test_the_real_files_are_mnist(mnist_dir):
     mnist = data.load_mnist(mnist_dir, download=False)

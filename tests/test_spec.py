@@ -7,12 +7,17 @@ import pytest
 import yaml
 
 from conftest import PERMUTED, REPOSITORY, SETTINGS
-from hnetcl.spec import ConfigurationError, load_experiment
+from hnetcl.spec import ConfigurationError, experiment_names, load_experiment
 
 EXPERIMENTS = sorted((REPOSITORY / "config" / "experiments").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+SHIPPED = [
+    REPOSITORY / "config" / "experiments" / f"{name}.yaml" for path in EXPERIMENTS for name in experiment_names(path)
+]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_shipped_experiment_resolves_for_every_seed(path):
     experiment = load_experiment(path)
     trainings = list(experiment.trainings())
@@ -204,6 +209,86 @@ def test_the_bounds_train_each_scenario_by_itself(write_experiment):
     experiment = load_experiment(write_experiment())
     for bound in ("fine_tune", "joint"):
         assert [t for m, t in experiment.trainings() if m == bound] == ["cl1", "cl2", "cl3"]
+
+
+# ---- experiments that extend others --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def write_extension(write_experiment):
+    """Write an experiment file that extends the tiny one."""
+
+    def write(content, name="longer"):
+        path = write_experiment().with_name(f"{name}.yaml")
+        path.write_text(yaml.safe_dump({"extends": "tiny", "title": "Longer"} | content))
+        return path
+
+    return write
+
+
+def test_an_extension_is_the_other_experiment_with_its_changes(write_extension):
+    path = write_extension(
+        {
+            "methods": ["joint", "hnet_ent"],
+            "seeds": [4],
+            "published_as": "SplitMNIST",
+            "changes": {"optimisation.iterations": 30, "methods.hnet_ent.regulariser.beta": 0.5},
+        }
+    )
+    experiment, base = load_experiment(path), load_experiment(path.with_name("tiny.yaml"))
+    assert (experiment.name, experiment.title, experiment.published_as) == ("longer", "Longer", "SplitMNIST")
+    assert experiment.seeds == [4] and list(experiment.settings["methods"]) == ["joint", "hnet_ent"]
+    expected = copy.deepcopy(base.spec("hnet_ent", "cl2", 4).as_dict())
+    expected["optimisation"]["iterations"], expected["settings"]["regulariser"]["beta"] = 30, 0.5
+    expected |= {"experiment": "longer", "title": "Longer"}
+    assert experiment.spec("hnet_ent", "cl2", 4).as_dict() == expected
+    assert [file.name for file in experiment.files] == ["longer.yaml", "tiny.yaml"]
+
+
+def test_every_variant_is_an_experiment_of_its_own(write_extension):
+    path = write_extension(
+        {
+            "changes": {"optimisation.batch_size": 4},
+            "variants": {
+                "as-is": {"title": "as it is"},
+                "iterations-40": {"title": "40 iterations", "changes": {"optimisation.iterations": 40}},
+            },
+        }
+    )
+    assert experiment_names(path) == ["longer/as-is", "longer/iterations-40"]
+    first, second = (load_experiment(path.parent / f"{name}.yaml") for name in experiment_names(path))
+    assert (first.name, second.title) == ("longer/as-is", "Longer, 40 iterations")
+    assert [e.spec("joint", "cl1", 1).optimisation.iterations for e in (first, second)] == [20, 40]
+    assert [e.spec("joint", "cl1", 1).optimisation.batch_size for e in (first, second)] == [4, 4]
+    with pytest.raises(ConfigurationError, match=r"variant = 'typo'.*as-is, iterations-40"):
+        load_experiment(path.parent / "longer" / "typo.yaml")
+    with pytest.raises(ConfigurationError, match=r"variant = None.*as-is, iterations-40"):
+        load_experiment(path)
+
+
+@pytest.mark.parametrize(
+    "content, named",
+    [
+        ({"change": {}}, ["'change'", "changes", "variants"]),
+        ({"changes": {"optimisation.momentum": 1}}, ["optimisation.momentum", "'tiny' does not have"]),
+        ({"changes": {"speed.iterations": 1}}, ["speed.iterations", "'tiny' does not have"]),
+        ({"changes": {"optimisation.iterations": 0}}, ["optimisation.iterations", "at least 1"]),
+        ({"changes": {"sequence.tasks": 6}}, ["sequence.tasks = 6", "at most 10"]),
+        ({"methods": ["magic"]}, ["magic", "hnet_ent"]),
+        ({"extends": "typo"}, ["typo.yaml", "tiny"]),
+    ],
+)
+def test_what_an_extension_gets_wrong_is_named(write_extension, content, named):
+    path = write_extension(content)
+    with pytest.raises(ConfigurationError) as error:
+        load_experiment(path)
+    for part in named:
+        assert part in str(error.value)
+
+
+def test_a_condition_that_is_too_narrow_for_the_tasks_is_refused(write_experiment):
+    with pytest.raises(ConfigurationError, match=r"methods\.hnet_r\.replay\.condition = 1 .* at least 2"):
+        load_experiment(write_experiment({"methods.hnet_r.replay.condition": 1}))
 
 
 # ---- hashes -------------------------------------------------------------------------------------------------------

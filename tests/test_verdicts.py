@@ -41,6 +41,7 @@ def make_reference(mean, sem, method="HNET+ENT", scenario="CL1", artefact="Table
             "n": pd.array([20], dtype="Int64"),
             "source": ["a paper"],
             "confidence": ["checked"],
+            "same_tasks": [True],
         }
     )
 
@@ -54,6 +55,23 @@ def test_the_reference_is_table_1_and_the_two_bounds():
     }
     assert set(reference["metric"]) == {"mean_test_acc_final_%"}
     assert len(reference) == 2 * 3 * (6 + 2)  # experiments x scenarios x methods
+
+
+def test_baselines_run_as_published_are_compared_with_every_published_baseline():
+    title = "SplitMNIST, pairs per seed"
+    reference = read_reference(REFERENCE, {title: "SplitMNIST"})
+    as_published = reference[reference["experiment"] == title]
+    assert sorted(as_published["method"].unique()) == sorted(records.BASELINES + records.BOUNDS)
+    assert as_published["same_tasks"].all()
+    table1 = read_reference(REFERENCE)
+    assert set(table1.loc[table1["same_tasks"], "method"]) == set(records.HNET_METHODS)
+    both = [frame[frame["method"] == "SI"]["mean"].tolist() for frame in (as_published, table1)]
+    assert both[0] == both[1][3:] or both[0] == both[1][:3]
+
+
+def test_an_unknown_published_title_is_named_with_those_that_there_are():
+    with pytest.raises(ValueError, match=r"published_as = 'SplitCIFAR' of 'mine'.*PermutedMNIST-10, SplitMNIST"):
+        read_reference(REFERENCE, {"mine": "SplitCIFAR"})
 
 
 @pytest.mark.parametrize("finals", [[], [99.8]])

@@ -7,7 +7,7 @@ localrules:
 rule collect_runs:
     input:
         trained=training_outputs,
-        experiments=lambda wildcards: experiment_files(wildcards.collection),
+        experiments=lambda wildcards: collection_files(wildcards.collection),
         script="workflow/scripts/collect_runs.py",
         code=RESULTS_CODE,
     output:
@@ -19,10 +19,11 @@ rule collect_runs:
         "../../envs/results.yaml"
     params:
         records=records,
+        experiments=lambda wildcards: experiment_files(wildcards.collection),
     message:
         "Collecting the records of {wildcards.collection}"
     shell:
-        "python {input.script} --experiments {input.experiments} --records {params.records}"
+        "python {input.script} --experiments {params.experiments} --records {params.records}"
         " --runs {output.runs} --accuracy {output.accuracy} > {log} 2>&1"
 
 
@@ -55,13 +56,15 @@ rule make_table:
         experiments=lambda wildcards: collection_titles(wildcards.collection),
         title=lambda wildcards: config["collections"][wildcards.collection]["title"],
         margin=config["verdict_margin"],
+        published_as=lambda wildcards: published_titles(wildcards.collection),
     message:
         "Making the table of {wildcards.collection}"
     shell:
         "python {input.script} --runs {input.runs} --reference {input.reference}"
         " --margin {params.margin} --experiments {params.experiments:q} --title {params.title:q}"
         " --summary {output.summary} --verdicts {output.verdicts}"
-        " --markdown {output.markdown} --latex {output.latex} > {log} 2>&1"
+        " --markdown {output.markdown} --latex {output.latex}"
+        " --published-as {params.published_as:q} > {log} 2>&1"
 
 
 # Takes what has been trained so far into results/cached. No rule makes those files, so that a fresh clone, which holds
@@ -74,6 +77,7 @@ rule publish:
     params:
         experiments=[path for name in common_collections() for path in experiment_files(name)],
         margin=config["verdict_margin"],
+        published_as=[title for name in common_collections() for title in published_titles(name)],
     message:
         "Publishing the finished runs of the paper's experiments into results/cached"
     shell:
@@ -81,7 +85,8 @@ rule publish:
         " --runs results/tables/finished_runs.csv --accuracy results/tables/finished_accuracy.csv"
         " && python workflow/scripts/publish_results.py --runs results/tables/finished_runs.csv"
         " --accuracy results/tables/finished_accuracy.csv --cached results/cached"
-        " --reference config/reference.csv --margin {params.margin}) 2>&1 | tee {log}"
+        " --reference config/reference.csv --margin {params.margin}"
+        " --published-as {params.published_as:q}) 2>&1 | tee {log}"
 
 
 # What the README shows of the results, so that it can be no older than results/cached.

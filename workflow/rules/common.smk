@@ -9,7 +9,7 @@ SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from hnetcl.files import require_writable
-from hnetcl.spec import ConfigurationError, load_experiment, require_distinct_titles, validate
+from hnetcl.spec import ConfigurationError, experiment_names, load_experiment, require_distinct_titles, validate
 
 STARTED = time.time()
 # A change to the code that turns records into tables and figures makes them anew; trainings are not repeated for it.
@@ -35,8 +35,9 @@ def configured_experiments():
     """Validate the configuration and load every experiment it names, before any job starts."""
     try:
         validate(config, "config", "config/config.yaml (with --config)")
-        names = {name for c in config["collections"].values() for name in c["experiments"]}
-        experiments = {name: load_experiment(f"config/experiments/{name}.yaml") for name in sorted(names)}
+        files = {name for c in config["collections"].values() for name in c["experiments"]}
+        names = [name for file in sorted(files) for name in experiment_names(f"config/experiments/{file}.yaml")]
+        experiments = {name: load_experiment(f"config/experiments/{name}.yaml") for name in names}
         require_distinct_titles(experiments.values())
         return experiments
     except ConfigurationError as error:
@@ -73,9 +74,21 @@ def common_collections():
     return [name for name, c in config["collections"].items() if "results_source" not in c]
 
 
+def collection_experiments(name):
+    """Names of a collection's experiments; a file with variants stands for all of them."""
+    files = config["collections"][name]["experiments"]
+    return [e for file in files for e in EXPERIMENTS if e == file or e.startswith(f"{file}/")]
+
+
 def collection_titles(name):
     """Experiments of a collection as they are called in tables."""
-    return [EXPERIMENTS[e].title for e in config["collections"][name]["experiments"]]
+    return [EXPERIMENTS[e].title for e in collection_experiments(name)]
+
+
+def published_titles(name):
+    """Experiments of a collection that config/reference.csv calls otherwise, as arguments of the scripts."""
+    known = [EXPERIMENTS[e] for e in collection_experiments(name) if EXPERIMENTS[e].published_as]
+    return [f"{e.title}={e.published_as}" for e in known]
 
 
 def packs(seeds, size):
@@ -86,7 +99,7 @@ def packs(seeds, size):
 def trainings(name):
     """Yield (folder of records, pack of seeds) for every training job of a collection."""
     size = config["collections"][name]["seeds_per_job"]
-    for experiment in config["collections"][name]["experiments"]:
+    for experiment in collection_experiments(name):
         for method, training in EXPERIMENTS[experiment].trainings():
             for seeds in packs(EXPERIMENTS[experiment].seeds, size):
                 yield f"{experiment}/{method}/{training}", seeds
@@ -130,14 +143,19 @@ def accuracy_table(wildcards):
     return f"results/tables/{wildcards.collection}_accuracy.csv"
 
 
+def collection_files(name):
+    """The files that a collection is written in, and those that they extend."""
+    return sorted({str(file) for e in collection_experiments(name) for file in EXPERIMENTS[e].files})
+
+
 def experiment_files(name):
-    """Files of a collection's experiments."""
-    return [f"config/experiments/{e}.yaml" for e in config["collections"][name]["experiments"]]
+    """Files of a collection's experiments, variants by the path that names them."""
+    return [f"config/experiments/{e}.yaml" for e in collection_experiments(name)]
 
 
 def matrix_scenario(name):
     """The scenario whose accuracy matrices are drawn: the first that any method of the collection is run in."""
-    experiments = [EXPERIMENTS[e] for e in config["collections"][name]["experiments"]]
+    experiments = [EXPERIMENTS[e] for e in collection_experiments(name)]
     methods = [method for e in experiments for method in e.settings["methods"].values()]
     return min(scenario for method in methods for scenario in method["scenarios"]).upper()
 

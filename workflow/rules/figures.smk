@@ -19,11 +19,13 @@ rule plot_final_accuracy:
         "../../envs/results.yaml"
     params:
         experiments=lambda wildcards: collection_titles(wildcards.collection),
+        published_as=lambda wildcards: published_titles(wildcards.collection),
     message:
         "Drawing the final accuracy by method of {wildcards.collection}"
     shell:
         "python {input.script} --runs {input.runs} --reference {input.reference}"
-        " --experiments {params.experiments:q} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+        " --experiments {params.experiments:q} --png {output.png} --pdf {output.pdf}"
+        " --published-as {params.published_as:q} > {log} 2>&1"
 
 
 rule plot_accuracy_matrix:

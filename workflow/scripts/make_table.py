@@ -11,7 +11,7 @@ import argparse
 from hnetcl import tables
 from hnetcl.files import written_whole
 from hnetcl.records import read_runs, write_table
-from hnetcl.verdicts import DEFAULT_MARGIN, compare, read_reference, summarise
+from hnetcl.verdicts import DEFAULT_MARGIN, add_published_as, compare, read_reference, summarise
 
 
 def main() -> None:
@@ -26,11 +26,12 @@ def main() -> None:
     parser.add_argument("--verdicts", required=True, metavar="CSV", help="written: one row a published value")
     parser.add_argument("--markdown", required=True, metavar="MD", help="written: the table as Markdown")
     parser.add_argument("--latex", required=True, metavar="TEX", help="written: the table as LaTeX")
+    add_published_as(parser)
     arguments = parser.parse_args()
 
     runs, reference = (
         frame[frame["experiment"].isin(arguments.experiments)]
-        for frame in (read_runs(arguments.runs), read_reference(arguments.reference))
+        for frame in (read_runs(arguments.runs), read_reference(arguments.reference, dict(arguments.published_as)))
     )
     summary, verdicts = summarise(runs), compare(runs, reference, arguments.margin)
     table = tables.build_table(summary, verdicts, reference, arguments.experiments, arguments.title, arguments.margin)

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from hnetcl import figure_style as style
 from hnetcl.records import method_rank, read_runs
-from hnetcl.verdicts import read_reference
+from hnetcl.verdicts import add_published_as, read_reference
 
 ROW_HEIGHT = 0.27  # inches a method
 OURS, PUBLISHED = -0.15, 0.24  # heights in a method's row (the axis points down)
@@ -34,10 +34,15 @@ def main() -> None:
     parser.add_argument("--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show")
     parser.add_argument("--png", required=True, help="written: the figure, 300 dpi")
     parser.add_argument("--pdf", required=True, help="written: the figure as vectors")
+    add_published_as(parser)
     arguments = parser.parse_args()
 
     with style.figure_style():
-        figure = draw(read_runs(arguments.runs), read_reference(arguments.reference), arguments.experiments)
+        figure = draw(
+            read_runs(arguments.runs),
+            read_reference(arguments.reference, dict(arguments.published_as)),
+            arguments.experiments,
+        )
         style.save_figure(figure, arguments.png, arguments.pdf)
 
 

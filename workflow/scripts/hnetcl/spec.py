@@ -86,10 +86,15 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One file of ``config/experiments``, validated."""
+    """One experiment of ``config/experiments``, validated.
+
+    ``files`` are those that it is written in; ``published_as`` is its name in config/reference.csv where that is not
+    its title.
+    """
 
     name: str
     settings: Mapping[str, Any]
+    files: tuple[Path, ...]
     published_as: str | None = None
 
     @property
@@ -163,7 +168,7 @@ def load_experiment(path: str | Path) -> Experiment:
         return _extended(path, None)
     validate(settings, "experiment", path)
     _require_consistency(settings, path)
-    return Experiment(path.stem, settings)
+    return Experiment(path.stem, settings, (path,))
 
 
 def experiment_names(path: str | Path) -> list[str]:
@@ -193,7 +198,7 @@ def _extended(path: Path, variant: str | None) -> Experiment:
     variants = extension.get("variants", {})
     if (variant is None) != (not variants) or (variant is not None and variant not in variants):
         raise ConfigurationError(
-            f"{path}: variant = {variant!r} is not allowed. Allowed: {', '.join(variants) or 'none, it has no variants'}."
+            f"{path}: variant = {variant!r} is not allowed. Allowed: {', '.join(variants) or 'none, there are none'}."
         )
     own = variants.get(variant, {})
     base = load_experiment(path.with_name(f"{extension['extends']}.yaml"))
@@ -205,8 +210,8 @@ def _extended(path: Path, variant: str | None) -> Experiment:
         unknown = [name for name in extension["methods"] if name not in settings["methods"]]
         if unknown:
             raise ConfigurationError(
-                f"{path}: methods = {unknown} are not allowed. Allowed: {', '.join(settings['methods'])}, the methods of "
-                f"'{extension['extends']}'."
+                f"{path}: methods = {unknown} are not allowed. Allowed: {', '.join(settings['methods'])}, the methods "
+                f"of '{extension['extends']}'."
             )
         settings["methods"] = {name: settings["methods"][name] for name in extension["methods"]}
     for key, value in {**extension.get("changes", {}), **own.get("changes", {})}.items():
@@ -216,14 +221,14 @@ def _extended(path: Path, variant: str | None) -> Experiment:
             place = place.get(section) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
             raise ConfigurationError(
-                f"{path}: changes has the key '{key}', which '{extension['extends']}' does not have. Allowed: its keys, "
-                "sections joined by dots."
+                f"{path}: changes has the key '{key}', which '{extension['extends']}' does not have. Allowed: its "
+                "keys, sections joined by dots."
             )
         place[last] = value
     validate(settings, "experiment", path)
     _require_consistency(settings, path)
     name = path.stem if variant is None else f"{path.stem}/{variant}"
-    return Experiment(name, settings, extension.get("published_as"))
+    return Experiment(name, settings, (path, *base.files), extension.get("published_as"))
 
 
 def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:

@@ -30,6 +30,7 @@ _LATEX = str.maketrans(
         "–": "--",
         "†": r"\textdagger{}",
         "‡": r"\textdaggerdbl{}",
+        "§": r"\S{}",
     }
 )
 
@@ -64,7 +65,7 @@ def build_table(
     ``experiments`` are titles in the order to show; ``margin`` is the one the verdicts were made with, in
     percentage points. An experiment without runs and published values is a ``ValueError``.
     """
-    published = verdicts.merge(reference[[*CELL, "confidence"]], on=CELL, how="left")
+    published = verdicts.merge(reference[[*CELL, "confidence", "same_tasks"]], on=CELL, how="left")
     cells = summary.merge(published, on=CELL, how="outer")
     missing = sorted(set(experiments) - set(cells["experiment"]))
     if missing:
@@ -117,6 +118,7 @@ def _lines(cell: NamedTuple) -> list[str]:
     lines = [ours]
     if pd.notna(cell.paper_mean):
         marks = "†" * (cell.confidence != "checked") + "‡" * (cell.artefact == BASELINE_ARTEFACT)
+        marks += "§" * (not cell.same_tasks)
         seeds = f" (n={cell.paper_n})" if pd.notna(cell.paper_n) else ""
         lines.append(f"paper {_estimate(cell.paper_mean, cell.paper_sem)}{seeds}{marks}")
         if run:
@@ -141,7 +143,9 @@ def _notes(margin: float) -> dict[str, str]:
         "paper": f"reproduced: our mean is within {margin:g} percentage points or twice the combined SEM "
         "(whichever is larger) of the published mean, else above or below; in brackets ours minus published.",
         "†": "† published value not checked against its source.",
-        "‡": "‡ bound published by van de Ven & Tolias (2019), not part of the paper's table.",
+        "‡": "‡ published by van de Ven & Tolias (2019), not part of the paper's table.",
+        "§": "§ published with digit pairs or permutations drawn anew for every seed; ours are those of the "
+        "hypernetwork rows, the same for every seed.",
     }
 
 

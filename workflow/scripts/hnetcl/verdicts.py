@@ -1,11 +1,13 @@
 """Published numbers beside ours: means, spreads and a verdict by a stated rule. Accuracies are in percent."""
 
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hnetcl.records import BOUNDS, in_paper_order
+from hnetcl.records import BASELINES, BOUNDS, in_paper_order
 
 CELL = ["experiment", "scenario", "method"]
 FINAL_ACCURACY = "mean_test_acc_final_%"
@@ -31,16 +33,41 @@ SUMMARISED = [
 ]
 
 
-def read_reference(path: str | Path) -> pd.DataFrame:
+def read_reference(path: str | Path, published_as: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Read the published numbers (``config/reference.csv``) that can be compared with a run's final accuracy.
 
     These are the cells of the paper's Table 1 and, from the baselines of van de Ven & Tolias (2019), the two
-    bounds: training on one task after the other without protection, and on all tasks together.
+    bounds: training on one task after the other without protection, and on all tasks together. ``published_as``
+    maps the titles of further experiments, which run the baselines as they were published, to those of the published
+    values: they get all baselines and bounds. The column ``same_tasks`` says whether the published runs had the tasks
+    of our experiment; baselines were published with tasks drawn anew for every seed.
     """
     reference = pd.read_csv(path, dtype={"n": "Int64"}, keep_default_na=False, na_values=[""])
-    bound = (reference["artefact"] == BASELINE_ARTEFACT) & reference["method"].isin(BOUNDS)
-    comparable = (reference["metric"] == FINAL_ACCURACY) & ((reference["artefact"] == "Table 1") | bound)
-    return reference[comparable].reset_index(drop=True)
+    final = reference[reference["metric"] == FINAL_ACCURACY]
+    table1, theirs = final["artefact"] == "Table 1", final["artefact"] == BASELINE_ARTEFACT
+    baseline = final["method"].isin(BASELINES + BOUNDS)
+    parts = [final[table1 | (theirs & final["method"].isin(BOUNDS))].assign(same_tasks=~baseline)]
+    for title, published in (published_as or {}).items():
+        cells = final[(table1 | theirs) & baseline & (final["experiment"] == published)]
+        if cells.empty:
+            known = ", ".join(sorted(final.loc[table1, "experiment"].unique()))
+            raise ValueError(f"published_as = {published!r} of '{title}' is not in '{path}'. Allowed: {known}.")
+        parts.append(cells.assign(experiment=title, same_tasks=True))
+    return pd.concat(parts, ignore_index=True)
+
+
+def add_published_as(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the option that names the published title of further experiments (see `read_reference`)."""
+
+    def pair(text: str) -> tuple[str, str]:
+        title, separator, published = text.rpartition("=")
+        if not separator:
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed. Allowed: 'TITLE=PUBLISHED TITLE'")
+        return title, published
+
+    parser.add_argument(
+        "--published-as", nargs="*", type=pair, default=[], metavar="TITLE=PUBLISHED", help="baselines as published"
+    )
 
 
 def compare(runs: pd.DataFrame, reference: pd.DataFrame, margin: float = DEFAULT_MARGIN) -> pd.DataFrame:
