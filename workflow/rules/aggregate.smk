@@ -86,7 +86,9 @@ rule publish:
         " && python workflow/scripts/publish_results.py --runs results/tables/finished_runs.csv"
         " --accuracy results/tables/finished_accuracy.csv --cached results/cached"
         " --reference config/reference.csv --margin {params.margin}"
-        " --published-as {params.published_as:q}) 2>&1 | tee {log}"
+        " --published-as {params.published_as:q}"
+        " && mkdir -p results/cached/replay_samples"
+        " && find results/samples -name '*_mnist.npz' -exec cp {{}} results/cached/replay_samples/ ';') 2>&1 | tee {log}"
 
 
 # What the README shows of the results, so that it can be no older than results/cached.

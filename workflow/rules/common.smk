@@ -148,6 +148,19 @@ def collection_files(name):
     return sorted({str(file) for e in collection_experiments(name) for file in EXPERIMENTS[e].files})
 
 
+def samples_file(wildcards):
+    """Images drawn by a replay model: cached, or from a training of that model alone."""
+    cached = collection_source(wildcards.collection) == "cached"
+    return f"results/{'cached/replay_samples' if cached else 'samples'}/{wildcards.experiment}.npz"
+
+
+def samples_hash(wildcards):
+    """Hash of the specification that a replay model is trained with."""
+    experiment = EXPERIMENTS[wildcards.experiment]
+    training = next(t for method, t in experiment.trainings() if method == "hnet_r")
+    return experiment.spec("hnet_r", training, experiment.seeds[0]).hash
+
+
 def experiment_files(name):
     """Files of a collection's experiments, variants by the path that names them."""
     return [f"config/experiments/{e}.yaml" for e in collection_experiments(name)]
@@ -167,9 +180,15 @@ def table_files(name):
 
 def figure_files(name):
     """Figures of a collection."""
+    # The order of a permuted image's pixels is no sight: only split sequences show what is replayed.
+    samples = [
+        f"replay_samples_{e}"
+        for e in collection_experiments(name)
+        if "hnet_r" in EXPERIMENTS[e].settings["methods"] and EXPERIMENTS[e].settings["sequence"]["kind"] == "split"
+    ]
     return [
         f"results/figures/{name}_{figure}.{kind}"
-        for figure in ("final_accuracy", "accuracy_matrix")
+        for figure in ("final_accuracy", "accuracy_matrix", *samples)
         for kind in ("png", "pdf")
     ]
 

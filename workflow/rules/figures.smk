@@ -53,3 +53,26 @@ rule plot_accuracy_matrix:
     shell:
         "python {input.script} --accuracy {input.accuracy} --scenario {params.scenario}"
         " --experiments {params.experiments:q} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+
+
+rule plot_replay_samples:
+    input:
+        samples=samples_file,
+        script="workflow/scripts/plot_replay_samples.py",
+        code=RESULTS_CODE,
+    output:
+        png=report(
+            "results/figures/{collection}_replay_samples_{experiment}.png",
+            caption="../report/replay_samples.rst",
+            category="{collection}",
+            labels={"artefact": "digits drawn by the replay model"},
+        ),
+        pdf="results/figures/{collection}_replay_samples_{experiment}.pdf",
+    log:
+        "results/logs/plot_replay_samples/{collection}_{experiment}.log",
+    conda:
+        "../../envs/results.yaml"
+    message:
+        "Drawing what the replay model of {wildcards.experiment} draws"
+    shell:
+        "python {input.script} --samples {input.samples} --png {output.png} --pdf {output.pdf} > {log} 2>&1"

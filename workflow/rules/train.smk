@@ -60,3 +60,29 @@ rule train_pack:
         "Training {wildcards.method} on {wildcards.experiment} ({wildcards.training}), seeds {wildcards.seeds}"
     shell:
         TRAIN_COMMAND
+
+
+rule sample_replay:
+    input:
+        dataset=ancient(dataset_file),
+    output:
+        "results/samples/{experiment}.npz",
+    log:
+        "results/logs/sample_replay/{experiment}.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: config["train_threads"]
+    resources:
+        gpu=int(config["device"] == "cuda"),
+        device=config["device"],
+        mem_mb=4000,
+        runtime=60,
+    params:
+        seed=lambda wildcards: EXPERIMENTS[wildcards.experiment].seeds[0],
+        specification=lambda wildcards: samples_hash(wildcards),
+    message:
+        "Training the replay model of {wildcards.experiment} to see what it draws"
+    shell:
+        "python workflow/scripts/sample_replay.py --experiment config/experiments/{wildcards.experiment}.yaml"
+        " --seed {params.seed} --dataset {input.dataset} --output {output} --device {resources.device}"
+        " --threads {threads} > {log} 2>&1"

@@ -1,0 +1,99 @@
+"""Train HNET+ENT and measure how sure each task's network is on each task's images: what its task inference rests on.
+
+python workflow/scripts/measure_confidence.py --experiment config/experiments/split_mnist_entropy/released.yaml \
+    --seeds 1 2 3 --dataset results/datasets/mnist_validation.npz --output results/tables/entropy_confidence.csv
+
+One row for each seed, task (whose images are shown) and network (of which task), after the last task:
+
+median_margin      median distance of the two largest logits of the network's own head
+chosen             percentage of the images for which this network has the least entropy
+chosen_calibrated  the same after dividing each network's logits by its median margin on training images of its own task
+"""
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hnetcl import data, device, training
+from hnetcl.catalogue import METHODS
+from hnetcl.methods.hnet_ent import predictive_entropy
+from hnetcl.records import write_table
+from hnetcl.spec import load_experiment
+from hnetcl.tasks import TaskSequence
+
+CALIBRATION_IMAGES = 1000
+log = logging.getLogger("measure_confidence")
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", required=True, help="file of config/experiments")
+    parser.add_argument("--seeds", required=True, nargs="+", type=int)
+    parser.add_argument("--dataset", required=True, help="file written by prepare_dataset.py")
+    parser.add_argument("--output", required=True, metavar="CSV", help="written: one row a seed, task and network")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%F %T")
+    device.prepare_process(arguments.threads)
+    where = device.choose_device(arguments.device)
+    dataset = data.load(arguments.dataset)
+    experiment = load_experiment(arguments.experiment)
+    name = next(served for method, served in experiment.trainings() if method == "hnet_ent")
+    rows = []
+    for seed in arguments.seeds:
+        spec = experiment.spec("hnet_ent", name, seed)
+        sequence = TaskSequence(spec, [seed], dataset, where)
+        method = METHODS["hnet_ent"].load()(spec, sequence)
+        with tempfile.TemporaryDirectory() as folder:
+            training.train(method, sequence, checkpoint=Path(folder) / "checkpoint.pt", identity=[spec.hash])
+        rows += measure(method, sequence, seed)
+        log.info("seed %d measured", seed)
+    write_table(pd.DataFrame(rows).round(4), arguments.output)
+
+
+@torch.no_grad()
+def measure(method, sequence: TaskSequence, seed: int) -> list[dict]:
+    """Return the rows of one seed (the only run of ``sequence``)."""
+    tasks = range(sequence.num_tasks)
+    answers = method.classifier.answer_of_every_task(sequence.num_tasks)
+    scale = torch.stack([margins(answers(calibration_images(sequence, t)))[0, t].median() for t in tasks])
+    rows = []
+    for task in tasks:
+        logits = answers(sequence.test_batch(task, sequence.test_set(task)[0]).x)
+        chosen = predictive_entropy(logits)[0].argmin(0)
+        calibrated = predictive_entropy(logits / scale.view(1, -1, 1, 1))[0].argmin(0)
+        sure = margins(logits)[0].median(1).values
+        rows += [
+            {
+                "seed": seed,
+                "task": task + 1,
+                "network": network + 1,
+                "median_margin": sure[network].item(),
+                "chosen": 100 * (chosen == network).double().mean().item(),
+                "chosen_calibrated": 100 * (calibrated == network).double().mean().item(),
+            }
+            for network in tasks
+        ]
+    return rows
+
+
+def calibration_images(sequence: TaskSequence, task: int) -> Tensor:
+    """Return training images of ``task``, ``[1, images, inputs]``."""
+    return sequence.train_batch(task, sequence.training_set(task)[0][:, :CALIBRATION_IMAGES], None).x
+
+
+def margins(logits: Tensor) -> Tensor:
+    """Return the distance of the two largest logits, ``[..., classes]`` to ``[...]``."""
+    best = logits.topk(2, dim=-1).values
+    return best[..., 0] - best[..., 1]
+
+
+if __name__ == "__main__":
+    main()
