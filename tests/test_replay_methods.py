@@ -2,13 +2,18 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
 
+import measure_confidence
+import sample_replay
 from conftest import PERMUTED, tensors_of
 from hnetcl.catalogue import METHODS
 from hnetcl.evaluation import evaluate
+from hnetcl.streams import NormalNoise
 from hnetcl.tasks import TaskSequence
 from test_replay import ordinary
 
@@ -263,3 +268,50 @@ def test_parameters_are_counted_by_hand(build):
     ):
         method, _ = build(name)
         assert method.parameter_counts() == {"trainable": trainable, "target": target}
+
+
+# ---- what is measured beside the table ----------------------------------------------------------------------------
+
+
+def test_the_samples_shown_are_those_of_the_replay_model_that_hnet_r_trains(build, make_spec, dataset):
+    changes = {"optimisation.epsilon": 1.0e-3, "optimisation.iterations": 12}
+    spec = make_spec("hnet_r", ALL, changes)
+    images = sample_replay.draw_samples(spec, TaskSequence(spec, [1], dataset))
+    assert images.shape == (2, 2, sample_replay.IMAGES, 4, 4) and images.dtype == np.uint8
+    method, sequence = build("hnet_r", changes, seeds=(1,))
+    noise = NormalNoise([1], "samples", shape=(2, sample_replay.IMAGES, 4), device="cpu")[0]
+
+    def drawn(tasks):
+        x = method.generator.draw(method.generator.decoders(range(tasks)), noise[:, :tasks])[0]
+        return (255 * x).round().to(torch.uint8).view(tasks, -1, 4, 4).numpy()
+
+    learn(method, sequence, [0], iterations=12)
+    np.testing.assert_array_equal(images[0, 0], drawn(1)[0])
+    learn(method, sequence, [1], iterations=12)
+    np.testing.assert_array_equal(images[0, 1], drawn(2)[1])
+    learn(method, sequence, [2], iterations=12)
+    np.testing.assert_array_equal(images[1], drawn(2))
+
+
+def test_confidence_is_measured_as_the_method_infers(build):
+    method, sequence = build("hnet_ent", seeds=(1,), training="cl1-cl3")
+    learn(method, sequence, [0, 1, 2], iterations=30)
+    rows = pd.DataFrame(measure_confidence.measure(method, sequence, seed=1))
+    assert len(rows) == 9
+    np.testing.assert_allclose(rows.groupby("task")[["chosen", "chosen_calibrated"]].sum(), 100)
+    _, inference = evaluate(method, sequence, "cl3", 3)
+    np.testing.assert_allclose(rows.loc[rows["task"] == rows["network"], "chosen"], inference[0])
+    # Two classes: the least entropy is the largest margin, at any temperature that all networks share.
+    answers = method.classifier.answer_of_every_task(3)
+    batch = sequence.test_batch(2, sequence.test_set(2)[0])
+    margin = answers(batch.x)[0].diff(dim=2).abs().squeeze(2)
+    scale = []
+    for task in range(3):
+        x = sequence.train_batch(task, sequence.training_set(task)[0], None).x
+        scale.append(answers(x)[0, task].diff(dim=1).abs().median())
+    of_task = rows[rows["task"] == 3].set_index("network")
+    for network in range(3):
+        assert of_task.loc[network + 1, "median_margin"] == pytest.approx(margin[network].median().item(), rel=1e-4)
+        for column, values in (("chosen", margin), ("chosen_calibrated", margin / torch.stack(scale).unsqueeze(1))):
+            share = 100 * (values.argmax(0) == network).double().mean().item()
+            assert of_task.loc[network + 1, column] == pytest.approx(share, abs=1e-3), column

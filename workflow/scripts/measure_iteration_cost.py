@@ -1,24 +1,42 @@
-"""Measure what an iteration of the hypernetwork costs beside one of training its target network directly.
+"""Measure the time of one training iteration of every method, side by side.
 
 python workflow/scripts/measure_iteration_cost.py --experiment config/experiments/split_mnist.yaml \
-    --dataset results/datasets/mnist.npz --threads 2
+    --dataset results/datasets/mnist.npz --threads 2 --scenario cl1
 
-Both take the same batches with the same optimiser, in turn, in one process: the ratio holds when the machine's speed
-drifts. An iteration is everything from gathering the batch to the optimiser's step. For each task, the hypernetwork
-holds all earlier tasks; the value for a task is the median over its iterations, and values are averaged over tasks.
+All methods take the same batches, in turn, in one process: ratios hold when the machine's speed drifts. An iteration
+is everything from gathering the batch to the optimiser's step, for one scenario. The value for a task is the median
+over its iterations; the last rows are the mean over tasks and the ratio to training the target network directly.
+
+--fisher adds the time that online EWC takes for a task's Fisher information beside the same computed sample by sample.
+
+--peer PATH adds GMvandeVen/continual-learning from a checkout, run as it is on the same data (SplitMNIST only): plain
+training, SI and DGR+distill, each in two lengths, so that what it does once drops out of the difference.
 """
 
 import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
 import time
+from dataclasses import replace
 from itertools import repeat
+from pathlib import Path
 from statistics import fmean, median
 
 import torch
+from torch.nn import functional
 
 from hnetcl import data, device
 from hnetcl.catalogue import METHODS
 from hnetcl.spec import load_experiment
 from hnetcl.tasks import TaskSequence
+
+DIRECT = "fine_tune"  # training the target network directly
+PEER_METHODS = {"fine_tune": [], "si": ["--si"], "dgr_distill": ["--replay=generative", "--distill"]}
+PEER_SCENARIOS = {"cl1": "task", "cl2": "domain", "cl3": "class"}
+PEER_ITERATIONS = (100, 400)  # a task
 
 
 def main() -> None:
@@ -26,40 +44,66 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", required=True, help="file of config/experiments")
     parser.add_argument("--dataset", required=True, help="file written by prepare_dataset.py")
+    parser.add_argument("--methods", nargs="+", help="those to measure; all of the experiment by default")
+    parser.add_argument("--scenario", default="cl1", choices=sorted(PEER_SCENARIOS))
     parser.add_argument("--iterations", type=int, default=60, help="timed iterations a task and method")
     parser.add_argument("--warm-up", type=int, default=10, help="iterations before them that do not count")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--fisher", action="store_true", help="measure online EWC's Fisher information too")
+    parser.add_argument("--peer", type=Path, help="checkout of GMvandeVen/continual-learning")
+    parser.add_argument("--data-dir", type=Path, help="torchvision root with MNIST/raw, unpacked, for --peer")
     arguments = parser.parse_args()
+    if arguments.peer and not arguments.data_dir:
+        parser.error("--peer needs --data-dir")
 
     device.prepare_process(arguments.threads)
     where = device.choose_device(arguments.device)
     experiment = load_experiment(arguments.experiment)
-    seeds = [experiment.seeds[0]]
-    trainings = {"hypernetwork": ("hnet_ent", "cl1-cl3"), "target network": ("fine_tune", "cl1")}
-    specs = {name: experiment.spec(*pair, seeds[0]) for name, pair in trainings.items()}
-    sequence = TaskSequence(specs["hypernetwork"], seeds, data.load(arguments.dataset), where)
-    methods = {name: METHODS[spec.method].load()(spec, sequence) for name, spec in specs.items()}
+    dataset = data.load(arguments.dataset)
+    names = arguments.methods or list(experiment.settings["methods"])
+    seed = experiment.seeds[0]
+    training = {method: served for method, served in experiment.trainings() if arguments.scenario in served.split("-")}
+    # One scenario each, also where one training serves several.
+    specs = {
+        name: replace(experiment.spec(name, training[name], seed), scenarios=(arguments.scenario,)) for name in names
+    }
+    sequence = TaskSequence(specs[names[0]], [seed], dataset, where)
+    methods = {name: METHODS[name].load()(spec, sequence) for name, spec in specs.items()}
+    what = (experiment.title, arguments.scenario.upper(), device.describe_device(where), f"{arguments.threads} threads")
+    print(f"{', '.join(what)}, milliseconds an iteration\n")
+    costs = measure(methods, sequence, specs[names[0]].optimisation.batch_size, arguments, where)
+    if arguments.peer:
+        compare_with_peer(costs, arguments)
+    if arguments.fisher:
+        measure_fisher(methods["online_ewc"], where)
 
-    print(
-        f"{experiment.title}, {device.describe_device(where)}, {arguments.threads} threads, milliseconds an iteration"
-    )
-    print("| task | hypernetwork | target network | ratio |\n| ---: | ---: | ---: | ---: |")
+
+def measure(methods, sequence: TaskSequence, batch_size: int, arguments, where: torch.device) -> dict[str, float]:
+    """Print a row a task and return each method's mean over tasks, in milliseconds."""
+    labels = [METHODS[name].label for name in methods]
+    print(f"| task | {' | '.join(labels)} |\n| ---: |{' ---: |' * len(labels)}")
     costs: dict[str, list[float]] = {name: [] for name in methods}
     for task in range(sequence.num_tasks):
         total = arguments.warm_up + arguments.iterations
-        batch_size = specs["hypernetwork"].optimisation.batch_size
-        stage = sequence.training_stage(task, seen=False, iterations=total, batch_size=batch_size)
         seconds: dict[str, list[float]] = {name: [] for name in methods}
         for method in methods.values():
             method.begin_task(task)
+        stages = {
+            seen: sequence.training_stage(task, seen=seen, iterations=total, batch_size=batch_size)
+            for seen in (False, True)
+        }
         for iteration in range(total):
             for name, method in methods.items():
-                seconds[name].append(timed_step(method, stage, iteration, where))
+                seconds[name].append(timed_step(method, stages[method.trains_on_seen_tasks], iteration, where))
         for name, values in seconds.items():
             costs[name].append(1000 * median(values[arguments.warm_up :]))
-        print_row(f"{task + 1}", *(costs[name][-1] for name in methods))
-    print_row("mean", *(fmean(values) for values in costs.values()))
+        print_row(f"{task + 1}", [costs[name][-1] for name in methods])
+    means = {name: fmean(values) for name, values in costs.items()}
+    print_row("mean", list(means.values()))
+    if DIRECT in means:
+        print_row("ratio", [value / means[DIRECT] for value in means.values()])
+    return means
 
 
 def timed_step(method, stage, iteration: int, where: torch.device) -> float:
@@ -72,9 +116,62 @@ def timed_step(method, stage, iteration: int, where: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def print_row(task: str, hypernetwork: float, target: float) -> None:
-    """Print one row of the Markdown table."""
-    print(f"| {task} | {hypernetwork:.2f} | {target:.2f} | {hypernetwork / target:.2f} |", flush=True)
+def compare_with_peer(costs: dict[str, float], arguments) -> None:
+    """Print the peer's milliseconds an iteration beside ours."""
+    print("\n| method | GMvandeVen/continual-learning | here | ratio |\n| --- | ---: | ---: | ---: |")
+    for name, options in PEER_METHODS.items():
+        if name not in costs:
+            continue
+        short, long = (peer_seconds(options, iterations, arguments) for iterations in PEER_ITERATIONS)
+        theirs = 1000 * (long - short) / (5 * (PEER_ITERATIONS[1] - PEER_ITERATIONS[0]))
+        print_row(METHODS[name].label, [theirs, costs[name], theirs / costs[name]])
+
+
+def peer_seconds(options: list[str], iterations: int, arguments) -> float:
+    """Return the training time that the peer's own clock shows for SplitMNIST."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "data" / "MNIST" / "MNIST"
+        raw.mkdir(parents=True)
+        (raw / "raw").symlink_to((arguments.data_dir / "MNIST" / "raw").resolve())
+        command = [sys.executable, "main.py", "--experiment=splitMNIST", "--no-gpus", "--no-save", "--time", "--seed=1"]
+        command += [f"--scenario={PEER_SCENARIOS[arguments.scenario]}", f"--iters={iterations}", *options]
+        command += [f"--data-dir={folder}/data", f"--results-dir={folder}/results"]
+        threads = {"OMP_NUM_THREADS": str(arguments.threads)}
+        done = subprocess.run(command, cwd=arguments.peer, env=os.environ | threads, capture_output=True, text=True)
+    found = re.search(r"Total training time = ([\d.]+) seconds", done.stdout)
+    if found is None:
+        sys.exit(
+            f"measure_iteration_cost: the peer did not end as expected:\n{done.stdout[-500:]}\n{done.stderr[-1500:]}"
+        )
+    return float(found[1])
+
+
+def measure_fisher(method, where: torch.device, samples: int = 500) -> None:
+    """Print the time of a task's Fisher information, in products and sample by sample (from ``samples`` of them)."""
+    task = method.sequence.num_tasks - 1
+    started = time.perf_counter()
+    method.fisher_information(task)
+    products = time.perf_counter() - started
+    numbers, valid = method.sequence.training_set(task)
+    weights = list(method.weights.values())
+    sums = [torch.zeros_like(value) for value in weights]
+    started = time.perf_counter()
+    for number in numbers[0, :samples]:
+        batch = method.sequence.train_batch(task, number.view(1, 1), None)
+        logits, _ = method.outputs.active(method.network.logits(batch.x), batch.tasks, batch.labels, task + 1)
+        loss = functional.cross_entropy(logits[0], logits[0].argmax(1))
+        for total, gradient in zip(sums, torch.autograd.grad(loss, weights), strict=True):
+            total += gradient.square()
+    one_by_one = (time.perf_counter() - started) / samples * int(valid.sum())
+    print(
+        f"\nFisher information of task {task + 1}, {int(valid.sum())} samples: {products:.2f} s; sample by sample "
+        f"{one_by_one:.1f} s (measured on {samples}), {one_by_one / products:.0f} times as long"
+    )
+
+
+def print_row(name: str, values: list[float]) -> None:
+    """Print one row of a Markdown table."""
+    print(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |", flush=True)
 
 
 if __name__ == "__main__":
