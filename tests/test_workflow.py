@@ -75,22 +75,29 @@ def test_the_default_target_is_the_demo_and_trains_every_method_in_packs(clone):
     code, output = snakemake(clone, "-n", "--cores", "1")
     assert code == 0, output
     jobs = planned(output)
-    # Two sequences, each with the hypernetwork in two trainings and the two bounds in three.
+    # HNET+ENT in two trainings, methods with replay in one (four and three of them), others in three (five and four).
     assert jobs["demo"] == 1
-    assert jobs["train_pack"] == 2 * (2 + 3 + 3)
+    assert jobs["train_pack"] == (2 + 4 + 5 * 3) + (2 + 3 + 4 * 3)
 
 
 def test_tables_and_figures_from_cached_results_plan_no_training(clone):
     code, output = snakemake(clone, "-n", "--cores", "1", "tables", "figures")
     assert code == 0, output
-    assert set(planned(output)) == {"tables", "figures", "make_table", "plot_final_accuracy", "plot_accuracy_matrix"}
+    drawn = {"plot_final_accuracy", "plot_accuracy_matrix", "plot_replay_samples"}
+    assert set(planned(output)) == {"tables", "figures", "make_table", *drawn}
 
 
 def test_computing_the_paper_plans_every_method_and_seed(clone):
     code, output = snakemake(clone, "-n", "--cores", "1", "tables", "--config", "results_source=compute")
     assert code == 0, output
-    # The hypernetwork in two trainings; two baselines and two bounds in three.
-    assert planned(output)["train_run"] == 2 * (2 + 4 * 3) * 20
+    # HNET+ENT in two trainings, three methods with replay in one; two baselines and two bounds in three.
+    assert planned(output)["train_run"] == 2 * (2 + 3 + 4 * 3) * 20
+
+
+def test_baselines_can_be_run_in_the_published_protocol(clone):
+    code, output = snakemake(clone, "-n", "--cores", "1", "baselines")
+    assert code == 0, output
+    assert planned(output)["train_run"] == 2 * (1 + 4 * 3) * 20
 
 
 def test_an_interpreter_that_cannot_import_torch_draws_every_table_and_figure(clone, tmp_path):
@@ -101,7 +108,11 @@ def test_an_interpreter_that_cannot_import_torch_draws_every_table_and_figure(cl
         f"results/{kind}/table1{name}"
         for kind, names in {
             "tables": [".csv", "_verdicts.csv", ".md", ".tex"],
-            "figures": [f"_{f}.{e}" for f in ("final_accuracy", "accuracy_matrix") for e in ("png", "pdf")],
+            "figures": [
+                f"_{figure}.{kind}"
+                for figure in ("final_accuracy", "accuracy_matrix", "replay_samples_split_mnist")
+                for kind in ("png", "pdf")
+            ],
         }.items()
         for name in names
     ]

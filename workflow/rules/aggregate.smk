@@ -50,6 +50,8 @@ rule make_table:
         latex="results/tables/{collection}.tex",
     log:
         "results/logs/make_table/{collection}.log",
+    wildcard_constraints:
+        collection=collections_of("methods"),
     conda:
         "../../envs/results.yaml"
     params:
@@ -65,6 +67,45 @@ rule make_table:
         " --summary {output.summary} --verdicts {output.verdicts}"
         " --markdown {output.markdown} --latex {output.latex}"
         " --published-as {params.published_as:q} > {log} 2>&1"
+
+
+rule compare_variants:
+    input:
+        runs=runs_table,
+        reference="config/reference.csv",
+        script="workflow/scripts/compare_variants.py",
+        panels="workflow/scripts/plot_final_accuracy.py",
+        code=RESULTS_CODE,
+    output:
+        table=report(
+            "results/tables/{collection}.csv",
+            caption="../report/variants.rst",
+            category="{collection}",
+            labels={"artefact": "variants, ranked"},
+        ),
+        markdown="results/tables/{collection}.md",
+        png=report(
+            "results/figures/{collection}_variants.png",
+            caption="../report/variants.rst",
+            category="{collection}",
+            labels={"artefact": "variants"},
+        ),
+        pdf="results/figures/{collection}_variants.pdf",
+    log:
+        "results/logs/compare_variants/{collection}.log",
+    wildcard_constraints:
+        collection=collections_of("variants"),
+    conda:
+        "../../envs/results.yaml"
+    params:
+        variants=variants,
+    message:
+        "Comparing the variants of {wildcards.collection}"
+    shell:
+        "python {input.script} --runs {input.runs} --published {input.reference}"
+        " --title {params.variants[title]:q} --variants {params.variants[names]:q}"
+        " --published-title {params.variants[published]:q} --csv {output.table} --markdown {output.markdown}"
+        " --png {output.png} --pdf {output.pdf} > {log} 2>&1"
 
 
 # Takes what has been trained so far into results/cached. No rule makes those files, so that a fresh clone, which holds

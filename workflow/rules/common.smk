@@ -3,6 +3,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 from snakemake.exceptions import WorkflowError
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
@@ -62,6 +64,11 @@ wildcard_constraints:
     method="[a-z_]+",
     training="cl[1-3](-cl[1-3])*",
     seed="0|[1-9][0-9]*",
+
+
+def collections_of(layout):
+    """Names of the collections of a layout, as a pattern."""
+    return "|".join(n for n, c in config["collections"].items() if c.get("layout", "methods") == layout) or "(?!)"
 
 
 def collection_source(name):
@@ -173,9 +180,23 @@ def matrix_scenario(name):
     return min(scenario for method in methods for scenario in method["scenarios"]).upper()
 
 
+def variants(wildcards):
+    """Arguments of compare_variants.py: the titles of a file of variants, of each of them, of what they extend."""
+    experiments = [EXPERIMENTS[e] for e in collection_experiments(wildcards.collection)]
+    file, base = experiments[0].files[:2]
+    title = yaml.safe_load(file.read_text())["title"]
+    return {
+        "title": title,
+        "names": [e.title.removeprefix(f"{title}, ") for e in experiments],
+        "published": load_experiment(base).title,
+    }
+
+
 def table_files(name):
     """Tables of a collection."""
-    return [f"results/tables/{name}{end}" for end in (".csv", "_verdicts.csv", ".md", ".tex")]
+    methods = config["collections"][name].get("layout", "methods") == "methods"
+    ends = (".csv", "_verdicts.csv", ".md", ".tex") if methods else (".csv", ".md")
+    return [f"results/tables/{name}{end}" for end in ends]
 
 
 def figure_files(name):
@@ -186,11 +207,9 @@ def figure_files(name):
         for e in collection_experiments(name)
         if "hnet_r" in EXPERIMENTS[e].settings["methods"] and EXPERIMENTS[e].settings["sequence"]["kind"] == "split"
     ]
-    return [
-        f"results/figures/{name}_{figure}.{kind}"
-        for figure in ("final_accuracy", "accuracy_matrix", *samples)
-        for kind in ("png", "pdf")
-    ]
+    methods = config["collections"][name].get("layout", "methods") == "methods"
+    figures = ("final_accuracy", "accuracy_matrix", *samples) if methods else ("variants",)
+    return [f"results/figures/{name}_{figure}.{kind}" for figure in figures for kind in ("png", "pdf")]
 
 
 def training_hash(wildcards, seeds):

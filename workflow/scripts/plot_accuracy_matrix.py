@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from hnetcl import figure_style as style
 from hnetcl.records import method_rank, read_accuracy
 
-MAPS_A_ROW = 3
+MAPS_A_ROW = 4
 COLOURS = "viridis"
 LABELLED = [0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 100]  # percent, on the colour bar
 LARGEST_MAP = 2.0  # inches
@@ -54,13 +54,13 @@ def draw(accuracy: pd.DataFrame, experiments: list[str], scenario: str) -> Figur
     ]
     columns = max(map(len, maps))
     side = min((style.TEXT_WIDTH - 1.3) / columns, LARGEST_MAP)  # beside the labels and the colour bar
-    figure = Figure(figsize=(style.TEXT_WIDTH, 0.3 + (side + 0.48) * len(maps)), layout="constrained")
+    figure = Figure(figsize=(style.TEXT_WIDTH, 0.3 + (side + 0.6) * len(maps)), layout="constrained")
     axes = figure.subplots(len(maps), columns, squeeze=False)
     norm = FuncNorm(style.accuracy_scale(), vmin=0, vmax=100)
     for line, row in zip(maps, axes, strict=True):
         for ax, (title, method, entries) in zip(row, line, strict=False):
             draw_map(ax, entries, norm, side)
-            ax.set_title(f"{method} (n={entries['seed'].nunique()})")
+            ax.set_title(f"{method}\nn={entries['seed'].nunique()}")
             ax.set(xlabel="Task tested", ylabel=f"{title}, {scenario}\nTask just learned" if ax is row[0] else "")
         for ax in row[len(line) :]:
             ax.set_axis_off()

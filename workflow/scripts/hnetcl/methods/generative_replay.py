@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from hnetcl.layers import cross_entropy, named_gradients
-from hnetcl.methods.interface import Method
-from hnetcl.methods.plain import answer_by_units
+from hnetcl.methods.interface import Method, answer_by_units
 from hnetcl.networks import TrainedMLP
 from hnetcl.outputs import OutputUnits
 from hnetcl.replay import Generator, Replay

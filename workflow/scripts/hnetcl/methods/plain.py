@@ -7,9 +7,8 @@ CL2 over the shared head, in CL3 over all classes seen so far; at test time over
 from torch import Tensor
 
 from hnetcl.layers import cross_entropy, named_gradients
-from hnetcl.methods.interface import Method, Prediction, Predictor
+from hnetcl.methods.interface import Method, answer_by_units
 from hnetcl.networks import TrainedMLP
-from hnetcl.outputs import OutputUnits
 
 
 class PlainNetwork(Method):
@@ -72,19 +71,6 @@ class PlainNetwork(Method):
         """See ``Method``."""
         self._task = state["task"]
         self.network.load_state_dict(state["network"])
-
-
-def answer_by_units(network: TrainedMLP, outputs: OutputUnits) -> Predictor:
-    """Return a predictor that reads the units of ``network``: the task's head, or all of them in CL3."""
-    weights = [value.detach() for value in network.weights.values()]
-
-    def predict(x: Tensor, task: int) -> Prediction:
-        if outputs.scenario == "cl3":
-            units = network.logits(x, weights).argmax(2)
-            return Prediction(units % outputs.classes, units // outputs.classes)
-        return Prediction(network.shape.logits(weights, x, outputs.head(task)).argmax(2))
-
-    return predict
 
 
 class FineTuning(PlainNetwork):
