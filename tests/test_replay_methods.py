@@ -121,6 +121,16 @@ def test_the_first_task_is_learned_from_its_own_data_alone(build, name):
     torch.testing.assert_close(method.step(batch, 0)[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [*REPLAYING, "hnet_tir"])
+def test_a_single_task_needs_no_replay(build, name):
+    method, sequence = build(name, {"sequence.tasks": 1})
+    learn(method, sequence, [0])
+    other, _ = build(name, {"sequence.tasks": 1})
+    other.load_state_dict(method.state_dict())
+    for scenario in SCENARIOS:
+        assert evaluate(method, sequence, scenario, 1) == evaluate(other, sequence, scenario, 1)
+
+
 @pytest.mark.parametrize("name", REPLAYING)
 def test_each_scenario_trains_the_output_units_that_it_should(build, name):
     method, sequence = build(name)

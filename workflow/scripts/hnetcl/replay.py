@@ -179,13 +179,16 @@ class HypernetworkVAE(Generator):
 
     def state_dict(self):
         """See ``Generator``."""
-        return {"task": self._task, "encoder": self.encoder.state_dict(), "trainer": self._trainer.state_dict()}
+        # A single task is never learned, so that there is no state of training it.
+        trainer = self._trainer.state_dict() if self._sequence.num_tasks > 1 else None
+        return {"task": self._task, "encoder": self.encoder.state_dict(), "trainer": trainer}
 
     def load_state_dict(self, state):
         """See ``Generator``."""
         self._task = state["task"]
         self.encoder.load_state_dict(state["encoder"])
-        self._trainer.load_state_dict(state["trainer"])
+        if state["trainer"] is not None:
+            self._trainer.load_state_dict(state["trainer"])
         self._prepare()
 
 
