@@ -128,8 +128,9 @@ rule publish:
         " --accuracy results/tables/finished_accuracy.csv --cached results/cached"
         " --reference config/reference.csv --margin {params.margin}"
         " --published-as {params.published_as:q}"
-        " && mkdir -p results/cached/replay_samples"
-        " && find results/samples -name '*_mnist.npz' -exec cp {{}} results/cached/replay_samples/ ';') 2>&1 | tee {log}"
+        " && mkdir -p results/samples results/cached/replay_samples"
+        " && find results/samples -name '*_mnist.npz' -exec cp {{}} results/cached/replay_samples/ ';'"
+        " && find results/tables -name '*_confidence.csv' -exec cp {{}} results/cached/ ';') 2>&1 | tee {log}"
 
 
 # What the README shows of the results, so that it can be no older than results/cached.

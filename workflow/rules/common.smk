@@ -155,6 +155,17 @@ def collection_files(name):
     return sorted({str(file) for e in collection_experiments(name) for file in EXPERIMENTS[e].files})
 
 
+def confidence_experiment(wildcards):
+    """The experiment of a collection whose networks' confidence is measured."""
+    return EXPERIMENTS[config["collections"][wildcards.collection]["confidence_of"]]
+
+
+def confidence_file(wildcards):
+    """That measurement: cached, or from trainings of its own."""
+    kind = "cached" if collection_source(wildcards.collection) == "cached" else "tables"
+    return f"results/{kind}/{wildcards.collection}_confidence.csv"
+
+
 def samples_file(wildcards):
     """Images drawn by a replay model: cached, or from a training of that model alone."""
     cached = collection_source(wildcards.collection) == "cached"
@@ -208,7 +219,9 @@ def figure_files(name):
         if "hnet_r" in EXPERIMENTS[e].settings["methods"] and EXPERIMENTS[e].settings["sequence"]["kind"] == "split"
     ]
     methods = config["collections"][name].get("layout", "methods") == "methods"
-    figures = ("final_accuracy", "accuracy_matrix", *samples) if methods else ("variants",)
+    figures = ["final_accuracy", "accuracy_matrix", *samples] if methods else ["variants"]
+    if "confidence_of" in config["collections"][name]:
+        figures.append("confidence")
     return [f"results/figures/{name}_{figure}.{kind}" for figure in figures for kind in ("png", "pdf")]
 
 

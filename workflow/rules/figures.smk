@@ -76,3 +76,29 @@ rule plot_replay_samples:
         "Drawing what the replay model of {wildcards.experiment} draws"
     shell:
         "python {input.script} --samples {input.samples} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+
+
+rule plot_confidence:
+    input:
+        confidence=confidence_file,
+        script="workflow/scripts/plot_confidence.py",
+        code=RESULTS_CODE,
+    output:
+        png=report(
+            "results/figures/{collection}_confidence.png",
+            caption="../report/confidence.rst",
+            category="{collection}",
+            labels={"artefact": "how sure each network is"},
+        ),
+        pdf="results/figures/{collection}_confidence.pdf",
+    log:
+        "results/logs/plot_confidence/{collection}.log",
+    conda:
+        "../../envs/results.yaml"
+    params:
+        title=lambda wildcards: confidence_experiment(wildcards).title,
+    message:
+        "Drawing how sure the networks of {wildcards.collection} are"
+    shell:
+        "python {input.script} --confidence {input.confidence} --title {params.title:q}"
+        " --png {output.png} --pdf {output.pdf} > {log} 2>&1"

@@ -86,3 +86,29 @@ rule sample_replay:
         "python workflow/scripts/sample_replay.py --experiment config/experiments/{wildcards.experiment}.yaml"
         " --seed {params.seed} --dataset {input.dataset} --output {output} --device {resources.device}"
         " --threads {threads} > {log} 2>&1"
+
+
+rule measure_confidence:
+    input:
+        dataset=lambda wildcards: f"results/datasets/{confidence_experiment(wildcards).settings['dataset']}.npz",
+    output:
+        "results/tables/{collection}_confidence.csv",
+    log:
+        "results/logs/measure_confidence/{collection}.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: config["train_threads"]
+    resources:
+        gpu=int(config["device"] == "cuda"),
+        device=config["device"],
+        mem_mb=4000,
+        runtime=60,
+    params:
+        experiment=lambda wildcards: confidence_experiment(wildcards).name,
+        seeds=lambda wildcards: confidence_experiment(wildcards).seeds,
+    message:
+        "Measuring how sure the networks of {params.experiment} are"
+    shell:
+        "python workflow/scripts/measure_confidence.py --experiment config/experiments/{params.experiment}.yaml"
+        " --seeds {params.seeds} --dataset {input.dataset} --output {output} --device {resources.device}"
+        " --threads {threads} > {log} 2>&1"
