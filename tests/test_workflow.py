@@ -83,8 +83,8 @@ def test_the_default_target_is_the_demo_and_trains_every_method_in_packs(clone):
 def test_tables_and_figures_from_cached_results_plan_no_training(clone):
     code, output = snakemake(clone, "-n", "--cores", "1", "tables", "figures")
     assert code == 0, output
-    drawn = {"plot_final_accuracy", "plot_accuracy_matrix", "plot_replay_samples"}
-    assert set(planned(output)) == {"tables", "figures", "make_table", *drawn}
+    drawn = {f"plot_{figure}" for figure in ("final_accuracy", "accuracy_matrix", "replay_samples", "confidence")}
+    assert set(planned(output)) == {"tables", "figures", "make_table", "compare_variants", *drawn}
 
 
 def test_computing_the_paper_plans_every_method_and_seed(clone):
