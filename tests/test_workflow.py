@@ -201,9 +201,11 @@ def test_a_results_directory_that_cannot_be_written_stops_before_any_job(clone):
 
 
 def test_the_readme_shows_the_table_that_the_cached_results_give(clone):
-    code, output = snakemake(clone, "--cores", "1", "results/tables/table1.md")
+    tables = [f"results/tables/{name}.md" for name in ("table1", "entropy", "entropy_test")]
+    code, output = snakemake(clone, "--cores", "1", *tables)
     assert code == 0, output
-    assert (clone / "results/tables/table1.md").read_text().strip() in (REPOSITORY / "README.md").read_text()
+    for table in tables:
+        assert (clone / table).read_text().strip() in (REPOSITORY / "README.md").read_text()
 
 
 def test_a_change_of_device_or_place_of_data_repeats_no_training_and_a_lost_table_none_either(clone):

@@ -136,14 +136,18 @@ rule publish:
 # What the README shows of the results, so that it can be no older than results/cached.
 rule readme:
     input:
-        table="results/tables/table1.md",
-        figure="results/figures/table1_final_accuracy.png",
+        tables=expand("results/tables/{name}.md", name=["table1", "entropy", "entropy_test"]),
+        figures=expand(
+            "results/figures/{name}.png",
+            name=["table1_final_accuracy", "table1_replay_samples_split_mnist", "entropy_confidence"],
+        ),
     log:
         "results/logs/readme.log",
     conda:
         "../../envs/results.yaml"
     message:
-        "Putting Table 1 and its figure into the README"
+        "Putting tables and figures into the README"
     shell:
-        "(python workflow/scripts/update_readme.py --readme README.md --name table1 --markdown {input.table}"
-        " && mkdir -p docs && cp {input.figure} docs/table1_final_accuracy.png) > {log} 2>&1"
+        "(for table in {input.tables}; do python workflow/scripts/update_readme.py --readme README.md"
+        " --name $(basename $table .md) --markdown $table || exit 1; done"
+        " && mkdir -p docs && cp {input.figures} docs/) > {log} 2>&1"
