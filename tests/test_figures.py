@@ -132,7 +132,7 @@ def test_a_heat_map_shows_the_mean_over_seeds_and_leaves_the_rest_grey():
     with style.figure_style():
         figure = plot_accuracy_matrix.draw(records.accuracy_table(everything), ["SplitMNIST"], "CL3")
     maps = {ax.get_title(): ax for ax in figure.axes if ax.get_title()}
-    assert list(maps) == [f"{method} (n=3)" for method in METHODS]
+    assert list(maps) == [f"{method}\nn=3" for method in METHODS]
     for method, ax in zip(METHODS, maps.values(), strict=True):
         matrices = [
             np.array(record["scenarios"]["cl3"]["accuracy"], dtype=float)

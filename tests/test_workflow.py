@@ -88,7 +88,7 @@ def test_tables_and_figures_from_cached_results_plan_no_training(clone):
 
 
 def test_computing_the_paper_plans_every_method_and_seed(clone):
-    code, output = snakemake(clone, "-n", "--cores", "1", "tables", "--config", "results_source=compute")
+    code, output = snakemake(clone, "-n", "--cores", "1", "table1", "--config", "results_source=compute")
     assert code == 0, output
     # HNET+ENT in two trainings, three methods with replay in one; two baselines and two bounds in three.
     assert planned(output)["train_run"] == 2 * (2 + 3 + 4 * 3) * 20
