@@ -66,9 +66,14 @@ wildcard_constraints:
     seed="0|[1-9][0-9]*",
 
 
-def collections_of(layout):
+def layout(name):
+    """How a collection is set: methods beside published values, or variants ranked."""
+    return config["collections"][name].get("layout", "methods")
+
+
+def collections_of(wanted):
     """Names of the collections of a layout, as a pattern."""
-    return "|".join(n for n, c in config["collections"].items() if c.get("layout", "methods") == layout) or "(?!)"
+    return "|".join(name for name in config["collections"] if layout(name) == wanted) or "(?!)"
 
 
 def collection_source(name):
@@ -205,8 +210,7 @@ def variants(wildcards):
 
 def table_files(name):
     """Tables of a collection."""
-    methods = config["collections"][name].get("layout", "methods") == "methods"
-    ends = (".csv", "_verdicts.csv", ".md", ".tex") if methods else (".csv", ".md")
+    ends = (".csv", "_verdicts.csv", ".md", ".tex") if layout(name) == "methods" else (".csv", ".md")
     return [f"results/tables/{name}{end}" for end in ends]
 
 
@@ -218,8 +222,7 @@ def figure_files(name):
         for e in collection_experiments(name)
         if "hnet_r" in EXPERIMENTS[e].settings["methods"] and EXPERIMENTS[e].settings["sequence"]["kind"] == "split"
     ]
-    methods = config["collections"][name].get("layout", "methods") == "methods"
-    figures = ["final_accuracy", "accuracy_matrix", *samples] if methods else ["variants"]
+    figures = ["final_accuracy", "accuracy_matrix", *samples] if layout(name) == "methods" else ["variants"]
     if "confidence_of" in config["collections"][name]:
         figures.append("confidence")
     return [f"results/figures/{name}_{figure}.{kind}" for figure in figures for kind in ("png", "pdf")]
