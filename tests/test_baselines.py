@@ -130,7 +130,7 @@ def test_the_path_integral_of_synaptic_intelligence_is_the_fall_of_a_quadratic_l
     def loss():
         return sum((curvature[k] * v.detach() ** 2).sum().item() / 2 for k, v in method.weights.items())
 
-    before, method.network.optimiser._adam.param_groups[0]["lr"] = loss(), 1e-4
+    before, method.network.optimiser.learning_rate = loss(), 1e-4
     for _ in range(400):
         method.descend({k: curvature[k] * v.detach() for k, v in method.weights.items()})
     integral = sum(value.sum().item() for value in method.state_dict()["path"].values())

@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from conftest import REPLAY, tensors_of
 from hnetcl.layers import distillation
-from hnetcl.replay import HypernetworkVAE, PlainVAE, vae_loss
+from hnetcl.replay import HypernetworkVAE, PlainVAE, vae_loss, with_replay
 from hnetcl.streams import NormalNoise
 from hnetcl.tasks import TaskSequence
 
@@ -30,13 +30,12 @@ def test_the_vae_loss_is_that_of_bernoulli_pixels_and_a_gaussian_latent(runs, ba
     mean, log_variance = draw(runs, batch, latent), draw(runs, batch, latent)
     found = vae_loss(logits, x, mean, log_variance)
     for run in range(runs):
-        total = 0.0
         for sample in range(batch):
             picture = Bernoulli(logits=logits[run, sample], validate_args=False)
             posterior = Normal(mean[run, sample], (log_variance[run, sample] / 2).exp())
             divergence = kl_divergence(posterior, Normal(torch.zeros(latent), torch.ones(latent))).sum()
-            total += (-picture.log_prob(x[run, sample]).mean() + divergence / pixels) / batch
-        torch.testing.assert_close(found[run], total, rtol=1e-10, atol=1e-12)
+            expected = -picture.log_prob(x[run, sample]).mean() + divergence / pixels
+            torch.testing.assert_close(found[run, sample], expected, rtol=1e-10, atol=1e-12)
 
 
 def test_the_vae_loss_stays_exact_where_a_sigmoid_saturates():
@@ -110,7 +109,8 @@ def learn(generator, sequence, tasks, iterations=15, batch_size=8):
         generator.begin_task(task)
         stage = sequence.training_stage(task, seen=False, iterations=iterations, batch_size=batch_size)
         for iteration in range(iterations):
-            generator.step(stage[iteration].x, generator.replay(iteration), 0.5, iteration)
+            images = with_replay(stage[iteration].x, generator.replay(iteration))
+            generator.step(images, batch_size, 0.5, iteration)
 
 
 def ordinary(tensors, activation=nn.ReLU):
@@ -195,7 +195,7 @@ def test_the_first_step_of_the_replay_model_follows_its_loss(make_generator):
     divergence = kl_divergence(posterior, Normal(0.0, 1.0)).sum(1).mean() / sequence.num_inputs
     gradients = torch.autograd.grad(picture + divergence, list(encoder.parameters()))
     before = generator.encoder.copy_weights()
-    generator.step(x, None, 0.0, 0)
+    generator.step(x, x.shape[1], 0.0, 0)
     for then, now, gradient in zip(before, generator.encoder.weights.values(), gradients, strict=True):
         clear = gradient.abs() > 1e-7
         torch.testing.assert_close((now - then)[run][clear], -0.01 * gradient.sign()[clear], rtol=1e-2, atol=1e-5)
@@ -221,7 +221,8 @@ def test_learning_lowers_the_replay_models_loss(make_generator):
         x = sequence.train_batch(0, sequence.training_set(0)[0], None).x
         mean, log_variance = generator.encoder.logits(x).chunk(2, dim=2)
         latent = torch.cat([mean, torch.eye(5)[0].expand(*mean.shape[:2], -1)], dim=2)
-        return vae_loss(generator.decoder.logits(generator.decoders(range(1)), latent), x, mean, log_variance).detach()
+        reconstructed = generator.decoder.logits(generator.decoders(range(1)), latent)
+        return vae_loss(reconstructed, x, mean, log_variance).mean(1).detach()
 
     x = sequence.train_batch(0, sequence.training_set(0)[0], None).x
     grey = nn.functional.binary_cross_entropy(x, x)  # what even a perfect copy of grey pixels leaves
@@ -248,7 +249,7 @@ def test_the_plain_generator_trains_as_torch_modules_do_and_its_log_variance_has
         for iteration in range(5):
             x = stage[iteration].x
             replayed = generator.replay(iteration)
-            generator.step(x, replayed, 1 - 1 / (task + 1), iteration)
+            generator.step(with_replay(x, replayed), x.shape[1], 1 - 1 / (task + 1), iteration)
             images, weights = [x[run].double()], [1 / (task + 1)]
             if task:
                 noise = NormalNoise([1, 2], "replay", task, shape=(8, 4), device="cpu")[iteration][run].double()

@@ -4,8 +4,11 @@ python workflow/scripts/measure_iteration_cost.py --experiment config/experiment
     --dataset results/datasets/mnist.npz --threads 2 --scenario cl1
 
 All methods take the same batches, in turn, in one process: ratios hold when the machine's speed drifts. An iteration
-is everything from gathering the batch to the optimiser's step, for one scenario. The value for a task is the median
-over its iterations; the last rows are the mean over tasks and the ratio to training the target network directly.
+is everything from gathering the batch to the optimiser's step. The value for a task is the median over its iterations;
+the last rows are the mean over tasks and the ratio to training the target network directly.
+
+--scenario all measures what one seed of Table 1 costs: an iteration of every training that a method needs for its
+three scenarios, added up. Methods with replay need one training for all three, since they share the replay model.
 
 --fisher adds the time that online EWC takes for a task's Fisher information beside the same computed sample by sample.
 
@@ -30,12 +33,12 @@ from torch.nn import functional
 
 from hnetcl import data, device
 from hnetcl.catalogue import METHODS
-from hnetcl.spec import load_experiment
+from hnetcl.spec import RunSpec, load_experiment
 from hnetcl.tasks import TaskSequence
 
 DIRECT = "fine_tune"  # training the target network directly
 PEER_METHODS = {"fine_tune": [], "si": ["--si"], "dgr_distill": ["--replay=generative", "--distill"]}
-PEER_SCENARIOS = {"cl1": "task", "cl2": "domain", "cl3": "class"}
+PEER_SCENARIOS = {"cl1": ["task"], "cl2": ["domain"], "cl3": ["class"], "all": ["task", "domain", "class"]}
 PEER_ITERATIONS = (100, 400)  # a task
 
 
@@ -63,20 +66,23 @@ def main() -> None:
     dataset = data.load(arguments.dataset)
     names = arguments.methods or list(experiment.settings["methods"])
     seed = experiment.seeds[0]
-    training = {method: served for method, served in experiment.trainings() if arguments.scenario in served.split("-")}
-    # One scenario each, also where one training serves several.
-    specs = {
-        name: replace(experiment.spec(name, training[name], seed), scenarios=(arguments.scenario,)) for name in names
-    }
-    sequence = TaskSequence(specs[names[0]], [seed], dataset, where)
-    methods = {name: METHODS[name].load()(spec, sequence) for name, spec in specs.items()}
-    what = (experiment.title, arguments.scenario.upper(), device.describe_device(where), f"{arguments.threads} threads")
+    specs: dict[str, list[RunSpec]] = {name: [] for name in names}
+    for name, training in experiment.trainings():
+        if name in specs and arguments.scenario == "all":
+            specs[name].append(experiment.spec(name, training, seed))
+        elif name in specs and arguments.scenario in training.split("-"):
+            specs[name].append(replace(experiment.spec(name, training, seed), scenarios=(arguments.scenario,)))
+    first = specs[names[0]][0]
+    sequence = TaskSequence(first, [seed], dataset, where)
+    methods = {name: [METHODS[name].load()(spec, sequence) for spec in of_name] for name, of_name in specs.items()}
+    scenario = "all scenarios" if arguments.scenario == "all" else arguments.scenario.upper()
+    what = (experiment.title, scenario, device.describe_device(where), f"{arguments.threads} threads")
     print(f"{', '.join(what)}, milliseconds an iteration\n")
-    costs = measure(methods, sequence, specs[names[0]].optimisation.batch_size, arguments, where)
+    costs = measure(methods, sequence, first.optimisation.batch_size, arguments, where)
     if arguments.peer:
         compare_with_peer(costs, arguments)
     if arguments.fisher:
-        measure_fisher(methods["online_ewc"], where)
+        measure_fisher(methods["online_ewc"][0], where)
 
 
 def measure(methods, sequence: TaskSequence, batch_size: int, arguments, where: torch.device) -> dict[str, float]:
@@ -87,15 +93,16 @@ def measure(methods, sequence: TaskSequence, batch_size: int, arguments, where: 
     for task in range(sequence.num_tasks):
         total = arguments.warm_up + arguments.iterations
         seconds: dict[str, list[float]] = {name: [] for name in methods}
-        for method in methods.values():
-            method.begin_task(task)
+        for trainings in methods.values():
+            for method in trainings:
+                method.begin_task(task)
         stages = {
             seen: sequence.training_stage(task, seen=seen, iterations=total, batch_size=batch_size)
             for seen in (False, True)
         }
         for iteration in range(total):
-            for name, method in methods.items():
-                seconds[name].append(timed_step(method, stages[method.trains_on_seen_tasks], iteration, where))
+            for name, trainings in methods.items():
+                seconds[name].append(sum(timed_step(method, stages, iteration, where) for method in trainings))
         for name, values in seconds.items():
             costs[name].append(1000 * median(values[arguments.warm_up :]))
         print_row(f"{task + 1}", [costs[name][-1] for name in methods])
@@ -106,8 +113,9 @@ def measure(methods, sequence: TaskSequence, batch_size: int, arguments, where: 
     return means
 
 
-def timed_step(method, stage, iteration: int, where: torch.device) -> float:
+def timed_step(method, stages, iteration: int, where: torch.device) -> float:
     """Return the seconds that one iteration takes."""
+    stage = stages[method.trains_on_seen_tasks]
     wait = torch.cuda.synchronize if where.type == "cuda" else repeat(None).__next__
     wait()
     started = time.perf_counter()
@@ -122,19 +130,25 @@ def compare_with_peer(costs: dict[str, float], arguments) -> None:
     for name, options in PEER_METHODS.items():
         if name not in costs:
             continue
-        short, long = (peer_seconds(options, iterations, arguments) for iterations in PEER_ITERATIONS)
+        short, long = (
+            sum(
+                peer_seconds(scenario, options, iterations, arguments)
+                for scenario in PEER_SCENARIOS[arguments.scenario]
+            )
+            for iterations in PEER_ITERATIONS
+        )
         theirs = 1000 * (long - short) / (5 * (PEER_ITERATIONS[1] - PEER_ITERATIONS[0]))
         print_row(METHODS[name].label, [theirs, costs[name], theirs / costs[name]])
 
 
-def peer_seconds(options: list[str], iterations: int, arguments) -> float:
+def peer_seconds(scenario: str, options: list[str], iterations: int, arguments) -> float:
     """Return the training time that the peer's own clock shows for SplitMNIST."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "data" / "MNIST" / "MNIST"
         raw.mkdir(parents=True)
         (raw / "raw").symlink_to((arguments.data_dir / "MNIST" / "raw").resolve())
         command = [sys.executable, "main.py", "--experiment=splitMNIST", "--no-gpus", "--no-save", "--time", "--seed=1"]
-        command += [f"--scenario={PEER_SCENARIOS[arguments.scenario]}", f"--iters={iterations}", *options]
+        command += [f"--scenario={scenario}", f"--iters={iterations}", *options]
         command += [f"--data-dir={folder}/data", f"--results-dir={folder}/results"]
         threads = {"OMP_NUM_THREADS": str(arguments.threads)}
         done = subprocess.run(command, cwd=arguments.peer, env=os.environ | threads, capture_output=True, text=True)

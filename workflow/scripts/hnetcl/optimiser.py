@@ -1,10 +1,10 @@
 """Adam over the run axis, and the step it would make."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 
 class Adam:
@@ -21,8 +21,12 @@ class Adam:
         epsilon: float,
     ):
         self.parameters = dict(parameters)
-        self._adam = torch.optim.Adam(self.parameters.values(), lr=learning_rate, betas=betas, eps=epsilon, fused=True)
-        self._steps = 0  # counted here too: on a GPU, reading torch's own count would wait for the device
+        self.learning_rate, self._betas, self._epsilon = learning_rate, betas, epsilon
+        values = [value.detach() for value in self.parameters.values()]
+        self._first, self._second = ([torch.zeros_like(value) for value in values] for _ in range(2))
+        self._counts = [torch.zeros((), device=value.device) for value in values]  # torch's kernel reads these
+        self._steps = 0  # on a GPU, reading torch's own count would wait for the device
+        self._moments = dict(zip(self.parameters, zip(self._first, self._second, strict=True), strict=True))
 
     @torch.no_grad()
     def look_ahead(self, name: str, gradient: Tensor, out: Tensor | None = None) -> Tensor:
@@ -32,32 +36,50 @@ class Adam:
         operations: Kingma & Ba 2015, algorithm 1. ``out`` receives the result where it is given.
         """
         parameter = self.parameters[name]
-        group = self._adam.param_groups[0]
-        (beta1, beta2), step = group["betas"], self._steps + 1
-        state = self._adam.state.get(parameter)
-        if state:
-            second = state["exp_avg_sq"] * (beta2 / (1 - beta2**step))
+        (beta1, beta2), step = self._betas, self._steps + 1
+        if self._steps:
+            first, second = self._moments[name]
+            second = second * (beta2 / (1 - beta2**step))
             second.addcmul_(gradient, gradient, value=(1 - beta2) / (1 - beta2**step))
-            first = state["exp_avg"].lerp(gradient, 1 - beta1)
+            first = first.lerp(gradient, 1 - beta1)
         else:
             second = gradient.square()
             first = gradient * (1 - beta1)
-        denominator = second.sqrt_().add_(group["eps"])
-        return torch.addcdiv(parameter, first, denominator, value=-group["lr"] / (1 - beta1**step), out=out)
+        denominator = second.sqrt_().add_(self._epsilon)
+        return torch.addcdiv(parameter, first, denominator, value=-self.learning_rate / (1 - beta1**step), out=out)
 
+    @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         """Take one step on ``gradients``."""
-        for name, parameter in self.parameters.items():
+        adam(
+            list(self.parameters.values()),
             # The fused kernel reads a gradient in its parameter's memory layout.
-            parameter.grad = gradients[name].contiguous()
-        self._adam.step()
+            [gradients[name].contiguous() for name in self.parameters],
+            self._first,
+            self._second,
+            [],
+            self._counts,
+            fused=True,
+            amsgrad=False,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            lr=self.learning_rate,
+            weight_decay=0,
+            eps=self._epsilon,
+            maximize=False,
+        )
         self._steps += 1
 
     def state_dict(self) -> dict:
-        """Return moments and step counts as plain tensors."""
-        return {"adam": self._adam.state_dict(), "steps": self._steps}
+        """Return moments and step count as plain tensors and a number."""
+        return {"first": self._first, "second": self._second, "steps": self._steps}
 
+    @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
         """Restore what ``state_dict`` returned."""
-        self._adam.load_state_dict(deepcopy(state["adam"]))  # torch would go on with the very tensors of ``state``
+        for kept in ("first", "second"):
+            for moment, saved in zip(getattr(self, f"_{kept}"), state[kept], strict=True):
+                moment.copy_(saved)
         self._steps = state["steps"]
+        for count in self._counts:
+            count.fill_(self._steps)

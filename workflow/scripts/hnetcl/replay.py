@@ -29,16 +29,21 @@ class Replay(NamedTuple):
     tasks: Tensor | None
 
 
+def with_replay(x: Tensor, replayed: Replay | None) -> Tensor:
+    """Return the real inputs ``x`` and after them the replayed ones, ``[R, B, inputs]``."""
+    return x if replayed is None else torch.cat([x, replayed.x], dim=1)
+
+
 def vae_loss(logits: Tensor, x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return the loss of each run, ``[R]``, for reconstructions sigmoid(``logits``) of ``x``, both ``[R, B, pixels]``.
+    """Return the loss of each sample, ``[R, B]``, for reconstructions sigmoid(``logits``) of ``x [R, B, pixels]``.
 
     The binary cross-entropy is averaged over pixels, the divergence of N(mean, exp(log_variance)), both
-    ``[R, B, latent]``, from N(0, 1) is summed over latent dimensions and divided by the number of pixels; both are
-    averaged over the batch (the published weighting).
+    ``[R, B, latent]``, from N(0, 1) is summed over latent dimensions and divided by the number of pixels (the published
+    weighting).
     """
     # -x log s(l) - (1 - x) log(1 - s(l)) = log(1 + e^l) - x l, which no saturated sigmoid can spoil.
-    reconstruction = (functional.softplus(logits) - x * logits).mean((1, 2))
-    divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(2).mean(1) / 2
+    reconstruction = (functional.softplus(logits) - x * logits).mean(2)
+    divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(2) / 2
     return reconstruction + divergence / x.shape[2]
 
 
@@ -60,8 +65,11 @@ class Generator(ABC):
         """Return replayed inputs for this iteration, None during the first task."""
 
     @abstractmethod
-    def step(self, x: Tensor, replayed: Replay | None, replay_share: float, iteration: int) -> None:
-        """Learn from the real inputs ``x`` and from the replayed ones with a weight of ``replay_share``."""
+    def step(self, images: Tensor, real: int, replay_share: float, iteration: int) -> None:
+        """Learn from ``images [R, B, inputs]``: the first ``real`` ones are real, any others are replayed.
+
+        ``replay_share`` is the weight of the replayed ones' mean loss; the real ones' has the rest.
+        """
 
     @property
     @abstractmethod
@@ -158,14 +166,15 @@ class HypernetworkVAE(Generator):
         runs, tasks, count, _ = x.shape
         return Replay(x.flatten(1, 2), torch.arange(tasks, device=x.device).repeat_interleave(count).expand(runs, -1))
 
-    def step(self, x, replayed, replay_share, iteration):
+    def step(self, images, real, replay_share, iteration):
         """See ``Generator``; only real inputs are learned from."""
         if not self._learns:
             return
+        x = images[:, :real]
         latent, mean, log_variance = encode(self.encoder, x, self._noise["encoder noise"][iteration])
         latent = torch.cat([latent, self._conditions[self._task].expand(*latent.shape[:2], -1)], dim=2)
         logits = self.decoder.logits(self.decoder.unpack(self._trainer.weights()), latent)
-        loss = vae_loss(logits, x, mean, log_variance)
+        loss = vae_loss(logits, x, mean, log_variance).mean(1)
         parameters = [self.encoder.weights, self._trainer.parameters]
         gradients = iter(torch.autograd.grad(loss.sum(), [value for part in parameters for value in part.values()]))
         by_encoder, by_hypernetwork = ({name: next(gradients) for name in part} for part in parameters)
@@ -240,14 +249,13 @@ class PlainVAE(Generator):
             return None
         return Replay(self.decoder.logits(self._noise["replay"][iteration], self._before).sigmoid(), None)
 
-    def step(self, x, replayed, replay_share, iteration):
+    def step(self, images, real, replay_share, iteration):
         """See ``Generator``."""
-        images = x if replayed is None else torch.cat([x, replayed.x], dim=1)
         latent, mean, log_variance = encode(self.encoder, images, self._noise["encoder noise"][iteration])
-        logits = self.decoder.logits(latent)
-        parts = zip(*(part.split(x.shape[1], 1) for part in (logits, images, mean, log_variance)), strict=True)
-        real, *old = (vae_loss(*part) for part in parts)
-        loss = real if replayed is None else (1 - replay_share) * real + replay_share * old[0]
+        losses = vae_loss(self.decoder.logits(latent), images, mean, log_variance)
+        loss = losses[:, :real].mean(1)
+        if images.shape[1] > real:
+            loss = (1 - replay_share) * loss + replay_share * losses[:, real:].mean(1)
         networks = [self.encoder, self.decoder]
         parameters = [value for network in networks for value in network.weights.values()]
         gradients = iter(torch.autograd.grad(loss.sum(), parameters))

@@ -43,9 +43,12 @@ class TargetMLP:
         """Apply the network to ``x [R, B, inputs]``; only the units ``outputs`` of the last layer are computed."""
         activation = ACTIVATIONS[self.activation]
         *hidden, (weight, bias) = zip(weights[::2], weights[1::2], strict=True)
+        # Samples are columns inside, so that the gradient of a weight comes out in the weight's own memory layout.
+        columns = x.transpose(1, 2)
         for w, b in hidden:
-            x = activation(torch.baddbmm(b.unsqueeze(1), x, w.transpose(1, 2)))
-        return torch.baddbmm(bias[:, outputs].unsqueeze(1), x, weight[:, outputs].transpose(1, 2))
+            columns = activation(torch.baddbmm(b.unsqueeze(2), w, columns))
+        columns = torch.baddbmm(bias[:, outputs].unsqueeze(2), weight[:, outputs], columns)
+        return columns.transpose(1, 2).contiguous()
 
     def layer_by_layer(self, weights: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return each layer's input ``[R, B, in]`` and pre-activation ``[R, B, out]``; the last one is the logits."""

@@ -13,7 +13,8 @@ from hnetcl.layers import cross_entropy, named_gradients
 from hnetcl.methods.interface import Method, answer_by_units
 from hnetcl.networks import TrainedMLP
 from hnetcl.outputs import OutputUnits
-from hnetcl.replay import Generator, Replay
+from hnetcl.replay import Generator, Replay, with_replay
+from hnetcl.tasks import Batch
 
 
 class GenerativeReplay(Method):
@@ -69,15 +70,14 @@ class GenerativeReplay(Method):
     def step(self, batch, iteration):
         """One step of every classifier, then one of the generator; the classifiers' mean loss is returned."""
         replayed = self.generator.replay(iteration)
-        losses = [self._teach(scenario, batch, replayed) for scenario in self.classifiers]
-        self.generator.step(batch.x, replayed, self.replay_share(), iteration)
+        images = with_replay(batch.x, replayed)
+        losses = [self._teach(scenario, images, batch, replayed) for scenario in self.classifiers]
+        self.generator.step(images, batch.x.shape[1], self.replay_share(), iteration)
         return torch.stack(losses).mean(0)
 
-    def _teach(self, scenario: str, batch, replayed: Replay | None) -> Tensor:
+    def _teach(self, scenario: str, images: Tensor, batch: Batch, replayed: Replay | None) -> Tensor:
         classifier, outputs = self.classifiers[scenario], self.outputs[scenario]
-        x = batch.x if replayed is None else torch.cat([batch.x, replayed.x], dim=1)
-        logits = classifier.logits(x)
-        real, old = logits.tensor_split([batch.x.shape[1]], dim=1)
+        real, old = classifier.logits(images).tensor_split([batch.x.shape[1]], dim=1)
         loss = cross_entropy(*outputs.active(real, batch.tasks, batch.labels, self._task + 1))
         if replayed is not None:
             with torch.no_grad():

@@ -14,7 +14,7 @@ from hnetcl.hypernetwork_classifier import HypernetworkClassifier, labels_of_tas
 from hnetcl.layers import cross_entropy, named_gradients
 from hnetcl.methods.interface import Method, Prediction
 from hnetcl.networks import TrainedMLP
-from hnetcl.replay import HypernetworkVAE
+from hnetcl.replay import HypernetworkVAE, with_replay
 
 
 class HypernetworkTaskInference(Method):
@@ -58,13 +58,13 @@ class HypernetworkTaskInference(Method):
         replayed = self.generator.replay(iteration)
         if replayed is not None:
             self._learn_to_infer(batch, replayed)
-        self.generator.step(batch.x, None, 0.0, iteration)
+        self.generator.step(batch.x, batch.x.shape[1], 0.0, iteration)
         return torch.stack(losses).mean(0)
 
     def _learn_to_infer(self, batch, replayed) -> None:
         """One step on the present task's number for real inputs and on the earlier tasks' for replayed ones."""
         share, learned = self.spec.settings["replay_share"], self._task + 1
-        logits = self.inference.logits(torch.cat([batch.x, replayed.x], dim=1))[:, :, :learned]
+        logits = self.inference.logits(with_replay(batch.x, replayed))[:, :, :learned]
         real, old = logits.split([batch.x.shape[1], replayed.x.shape[1]], dim=1)
         loss = (1 - share) * cross_entropy(real, batch.tasks) + share * cross_entropy(old, replayed.tasks)
         self.inference.optimiser.step(named_gradients(loss, self.inference.weights))

@@ -19,20 +19,23 @@ class SynapticIntelligence(PlainNetwork):
         self._anchor = {name: value.detach().clone() for name, value in self.weights.items()}
         self._path = {name: torch.zeros_like(value) for name, value in self._anchor.items()}
         self._importance = {name: torch.zeros_like(value) for name, value in self._anchor.items()}
+        self._change = {name: torch.empty_like(value) for name, value in self._anchor.items()}  # scratch
 
     @torch.no_grad()
     def add_penalty(self, gradients):
         """See ``PlainNetwork``."""
         for name, value in self.weights.items() if self._task else ():
-            gradients[name] += 2 * self._strength * self._importance[name] * (value - self._anchor[name])
+            change = torch.sub(value, self._anchor[name], out=self._change[name])
+            gradients[name].addcmul_(self._importance[name], change, value=2 * self._strength)
 
     @torch.no_grad()
     def descend(self, gradients):
         """Take the step and add -g (theta_after - theta_before) to the path integral."""
-        before = {name: value.clone() for name, value in self.weights.items()}
+        for name, value in self.weights.items():
+            self._change[name].copy_(value)
         super().descend(gradients)
         for name, value in self.weights.items():
-            self._path[name].addcmul_(gradients[name], value - before[name], value=-1)
+            self._path[name].addcmul_(gradients[name], self._change[name].sub_(value))
 
     @torch.no_grad()
     def end_task(self, task):
