@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -39,7 +40,7 @@ from hnetcl.tasks import TaskSequence
 
 DIRECT = "fine_tune"  # training the target network directly
 PEER_METHODS = {"fine_tune": [], "si": ["--si"], "dgr_distill": ["--replay=generative", "--distill"]}
-PEER_SCENARIOS = {"cl1": ["task"], "cl2": ["domain"], "cl3": ["class"], "all": ["task", "domain", "class"]}
+PEER_SCENARIOS = {"cl1": "task", "cl2": "domain", "cl3": "class"}
 TURN = 10  # iterations of a method before the next one's
 PEER_ITERATIONS = (100, 400)  # a task
 
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--experiment", required=True, help="file of config/experiments")
     parser.add_argument("--dataset", required=True, help="file written by prepare_dataset.py")
     parser.add_argument("--methods", nargs="+", help="those to measure; all of the experiment by default")
-    parser.add_argument("--scenario", default="cl1", choices=sorted(PEER_SCENARIOS))
+    parser.add_argument("--scenario", default="cl1", choices=[*PEER_SCENARIOS, "all"])
     parser.add_argument("--iterations", type=int, default=60, help="timed iterations a task and method")
     parser.add_argument("--warm-up", type=int, default=10, help="iterations before them that do not count")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
@@ -68,21 +69,24 @@ def main() -> None:
     dataset = data.load(arguments.dataset)
     names = arguments.methods or list(experiment.settings["methods"])
     seed = experiment.seeds[0]
+    wanted = tuple(PEER_SCENARIOS) if arguments.scenario == "all" else (arguments.scenario,)
     specs: dict[str, list[RunSpec]] = {name: [] for name in names}
     for name, training in experiment.trainings():
-        if name in specs and arguments.scenario == "all":
-            specs[name].append(experiment.spec(name, training, seed))
-        elif name in specs and arguments.scenario in training.split("-"):
-            specs[name].append(replace(experiment.spec(name, training, seed), scenarios=(arguments.scenario,)))
+        served = tuple(scenario for scenario in training.split("-") if scenario in wanted)
+        if name in specs and served:
+            specs[name].append(replace(experiment.spec(name, training, seed), scenarios=served))
+    if lacking := [name for name, of_name in specs.items() if not of_name]:
+        known = ", ".join(experiment.settings["methods"])
+        parser.error(f"--methods {' '.join(lacking)}: no training for {arguments.scenario}. Methods: {known}")
     first = specs[names[0]][0]
     sequence = TaskSequence(first, [seed], dataset, where)
     methods = {name: [METHODS[name].load()(spec, sequence) for spec in of_name] for name, of_name in specs.items()}
-    scenario = "all scenarios" if arguments.scenario == "all" else arguments.scenario.upper()
-    what = (experiment.title, scenario, device.describe_device(where), f"{arguments.threads} threads")
+    scenarios = " + ".join(wanted).upper()
+    what = (experiment.title, scenarios, device.describe_device(where), f"{arguments.threads} threads")
     print(f"{', '.join(what)}, milliseconds an iteration\n")
     costs = measure(methods, sequence, first.optimisation.batch_size, arguments, where)
     if arguments.peer:
-        compare_with_peer(costs, arguments)
+        compare_with_peer(costs, wanted, arguments)
     if arguments.fisher:
         measure_fisher(methods["online_ewc"][0], where)
 
@@ -130,17 +134,14 @@ def timed_step(method, stages, iteration: int, where: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def compare_with_peer(costs: dict[str, float], arguments) -> None:
+def compare_with_peer(costs: dict[str, float], wanted: Sequence[str], arguments) -> None:
     """Print the peer's milliseconds an iteration beside ours."""
     print("\n| method | GMvandeVen/continual-learning | here | ratio |\n| --- | ---: | ---: | ---: |")
     for name, options in PEER_METHODS.items():
         if name not in costs:
             continue
         short, long = (
-            sum(
-                peer_seconds(scenario, options, iterations, arguments)
-                for scenario in PEER_SCENARIOS[arguments.scenario]
-            )
+            sum(peer_seconds(scenario, options, iterations, arguments) for scenario in wanted)
             for iterations in PEER_ITERATIONS
         )
         theirs = 1000 * (long - short) / (5 * (PEER_ITERATIONS[1] - PEER_ITERATIONS[0]))
@@ -154,7 +155,7 @@ def peer_seconds(scenario: str, options: list[str], iterations: int, arguments) 
         raw.mkdir(parents=True)
         (raw / "raw").symlink_to((arguments.data_dir / "MNIST" / "raw").resolve())
         command = [sys.executable, "main.py", "--experiment=splitMNIST", "--no-gpus", "--no-save", "--time", "--seed=1"]
-        command += [f"--scenario={scenario}", f"--iters={iterations}", *options]
+        command += [f"--scenario={PEER_SCENARIOS[scenario]}", f"--iters={iterations}", *options]
         command += [f"--data-dir={folder}/data", f"--results-dir={folder}/results"]
         threads = {"OMP_NUM_THREADS": str(arguments.threads)}
         done = subprocess.run(command, cwd=arguments.peer, env=os.environ | threads, capture_output=True, text=True)

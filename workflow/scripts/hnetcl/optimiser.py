@@ -22,11 +22,12 @@ class Adam:
     ):
         self.parameters = dict(parameters)
         self.learning_rate, self._betas, self._epsilon = learning_rate, betas, epsilon
-        values = [value.detach() for value in self.parameters.values()]
-        self._first, self._second = ([torch.zeros_like(value) for value in values] for _ in range(2))
-        self._counts = [torch.zeros((), device=value.device) for value in values]  # torch's kernel reads these
-        self._steps = 0  # on a GPU, reading torch's own count would wait for the device
-        self._moments = dict(zip(self.parameters, zip(self._first, self._second, strict=True), strict=True))
+        self._first, self._second = (
+            {name: torch.zeros_like(value.detach()) for name, value in self.parameters.items()} for _ in range(2)
+        )
+        # Torch's kernel reads and raises these; on a GPU, reading them here would wait for the device.
+        self._counts = [torch.zeros((), device=value.device) for value in self.parameters.values()]
+        self._steps = 0
 
     @torch.no_grad()
     def look_ahead(self, name: str, gradient: Tensor, out: Tensor | None = None) -> Tensor:
@@ -38,10 +39,9 @@ class Adam:
         parameter = self.parameters[name]
         (beta1, beta2), step = self._betas, self._steps + 1
         if self._steps:
-            first, second = self._moments[name]
-            second = second * (beta2 / (1 - beta2**step))
+            second = self._second[name] * (beta2 / (1 - beta2**step))
             second.addcmul_(gradient, gradient, value=(1 - beta2) / (1 - beta2**step))
-            first = first.lerp(gradient, 1 - beta1)
+            first = self._first[name].lerp(gradient, 1 - beta1)
         else:
             second = gradient.square()
             first = gradient * (1 - beta1)
@@ -55,8 +55,8 @@ class Adam:
             list(self.parameters.values()),
             # The fused kernel reads a gradient in its parameter's memory layout.
             [gradients[name].contiguous() for name in self.parameters],
-            self._first,
-            self._second,
+            list(self._first.values()),
+            list(self._second.values()),
             [],
             self._counts,
             fused=True,
@@ -71,15 +71,15 @@ class Adam:
         self._steps += 1
 
     def state_dict(self) -> dict:
-        """Return moments and step count as plain tensors and a number."""
+        """Return moments and step count."""
         return {"first": self._first, "second": self._second, "steps": self._steps}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
         """Restore what ``state_dict`` returned."""
-        for kept in ("first", "second"):
-            for moment, saved in zip(getattr(self, f"_{kept}"), state[kept], strict=True):
-                moment.copy_(saved)
+        for name in self.parameters:
+            self._first[name].copy_(state["first"][name])
+            self._second[name].copy_(state["second"][name])
         self._steps = state["steps"]
         for count in self._counts:
             count.fill_(self._steps)

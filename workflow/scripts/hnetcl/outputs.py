@@ -31,6 +31,10 @@ class OutputUnits:
         """Reshape ``[..., units]`` to ``[..., heads, classes]``."""
         return logits.unflatten(-1, (-1, self.classes))
 
+    def of_first(self, logits: Tensor, tasks: int) -> Tensor:
+        """Return of ``logits [..., units]`` those of the first ``tasks`` tasks."""
+        return logits[..., : tasks * self.classes]
+
     def own_head(self, logits: Tensor, tasks: Tensor) -> Tensor:
         """Return of ``logits [R, B, units]`` those of the head of each sample's task, ``[R, B, classes]``."""
         if self.scenario == "cl2":
@@ -45,7 +49,7 @@ class OutputUnits:
         Tolias 2019).
         """
         if self.scenario == "cl3":
-            return logits[:, :, : learned * self.classes], tasks * self.classes + labels
+            return self.of_first(logits, learned), tasks * self.classes + labels
         return self.own_head(logits, tasks), labels
 
     def units(self, tasks: list[int]) -> Tensor:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CHECK_EVERY = 100
 
 # To be raised when the contents of a checkpoint change, so that older ones are left aside.
-CHECKPOINT_FORMAT = "4"
+CHECKPOINT_FORMAT = "5"
 
 
 class TrainingDivergedError(RuntimeError):

@@ -31,8 +31,7 @@ class DeepGenerativeReplay(GenerativeReplay):
         if outputs.scenario == "cl1":
             logits, before = (outputs.by_head(values)[:, :, : self._task] for values in (logits, before))
         elif outputs.scenario == "cl3":
-            known, seen = self._task * outputs.classes, (self._task + 1) * outputs.classes
-            logits, before = logits[:, :, :seen], before[:, :, :known]
+            logits, before = outputs.of_first(logits, self._task + 1), outputs.of_first(before, self._task)
         return self.labelled_loss(logits, before)
 
     def labelled_loss(self, logits: Tensor, before: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ von Oswald et al. 2020, section 3 and appendix. Each earlier task gives an equal
 classifier as it was before the task labels them softly.
 """
 
-import torch
+from torch.nn import functional
 
 from hnetcl.layers import distillation
 from hnetcl.methods.generative_replay import GenerativeReplay
@@ -32,9 +32,8 @@ class HypernetworkReplay(GenerativeReplay):
         """
         temperature = self.spec.settings["temperature"]
         if outputs.scenario == "cl3":
-            known, seen = self._task * outputs.classes, (self._task + 1) * outputs.classes
-            logits = logits[:, :, :seen]
-            before = torch.cat([before[:, :, :known], torch.zeros_like(before[:, :, known:seen])], dim=2)
+            logits = outputs.of_first(logits, self._task + 1)
+            before = functional.pad(outputs.of_first(before, self._task), (0, outputs.classes))
         else:
             logits, before = (outputs.own_head(values, replayed.tasks) for values in (logits, before))
         return distillation(logits, (before / temperature).softmax(2), temperature)
