@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 import plot_accuracy_matrix
 import plot_final_accuracy
@@ -98,6 +99,21 @@ def test_no_figure_is_drawn_of_nothing():
         plot_final_accuracy.draw(runs, read_reference(REFERENCE), ["SplitCIFAR"])
     with pytest.raises(ValueError, match=r"no run to draw"):
         plot_accuracy_matrix.draw(accuracy, ["SplitMNIST"], "CL2")
+
+
+@pytest.mark.parametrize("width", [0.6 * style.TEXT_WIDTH, style.TEXT_WIDTH])
+@pytest.mark.parametrize("word", ["MMMM", "till", "one sentence of the usual letters, 20 of them"])
+def test_a_note_stays_inside_the_figure_and_uses_its_width(width, word):
+    with style.figure_style():
+        figure = Figure(figsize=(width, 9), layout="constrained")
+        style.add_note(figure, " ".join([word] * 60))
+        (note,) = figure.texts
+        figure.draw_without_rendering()
+        box = note.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert box.y0 >= 0 and box.y1 <= figure.bbox.height
+    assert box.width > 0.8 * figure.bbox.width
+    assert " ".join(note.get_text().split()) == " ".join([word] * 60)
 
 
 def test_every_seed_is_a_dot_and_the_mean_stands_at_the_mean():

@@ -47,7 +47,7 @@ _RC = {
     "legend.fontsize": 7,
     "legend.frameon": False,
     "pdf.fonttype": 42,  # letters stay letters in the PDF
-    "savefig.dpi": 300,
+    "figure.dpi": 300,  # also as text is measured: letters are rounded to pixels
 }
 
 # Labels of an accuracy axis, the most telling first; further ones fill the gaps that remain.
@@ -126,7 +126,12 @@ def split_by_run(table: pd.DataFrame, experiments: list[str]) -> tuple[list[str]
 
 def add_note(figure: Figure, text: str) -> None:
     """Write ``text`` below ``figure``, over its whole width."""
-    figure.supxlabel(textwrap.fill(text, 130), x=0.01, ha="left", **SMALL_GREY)
+    note = figure.supxlabel(text, x=0.01, ha="left", **SMALL_GREY)
+    # As many characters a line as fit: how wide they are depends on which they are.
+    columns = len(text)
+    while note.get_window_extent().width > 0.98 * figure.bbox.width and columns > 1:
+        columns = min(columns - 1, max(map(len, note.get_text().splitlines())) - 1)
+        note.set_text(textwrap.fill(text, columns))
 
 
 def save_figure(figure: Figure, png: str | Path, pdf: str | Path) -> None:
