@@ -191,6 +191,38 @@ def test_an_experiment_that_does_not_exist_is_named_with_those_that_do(clone):
     assert "split_digits" in output
 
 
+def test_confidence_of_an_experiment_that_is_not_run_is_refused(clone):
+    path = clone / "config" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["collections"]["entropy"]["confidence_of"] = "split_mnist_entropy/relaesed"
+    path.write_text(yaml.safe_dump(config))
+    code, output = snakemake(clone, "--cores", "1")
+    assert code != 0
+    for word in ("collections.entropy.confidence_of", "'split_mnist_entropy/relaesed'", "split_mnist_entropy/released"):
+        assert word in output
+    assert "Traceback" not in output
+
+
+def test_other_hyperparameters_repeat_what_is_measured_beside_the_records(clone):
+    measured = ["results/tables/entropy_confidence.csv", "results/samples/split_mnist.npz"]
+    (clone / "results/datasets").mkdir()
+    for dataset in ("mnist", "mnist_validation"):
+        (clone / f"results/datasets/{dataset}.npz").touch()
+    for script in ("measure_confidence", "sample_replay"):  # only when they are run matters here, not what they do
+        path = clone / f"workflow/scripts/{script}.py"
+        path.write_text("import sys; open(sys.argv[sys.argv.index('--output') + 1], 'w').close()")
+    code, output = snakemake(clone, "--cores", "1", *measured)
+    assert code == 0, output
+    code, output = snakemake(clone, "-n", "--cores", "1", *measured)
+    assert "Nothing to be done" in output, output
+    path = clone / "config/experiments/split_mnist.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["optimisation"]["learning_rate"] = 0.002
+    path.write_text(yaml.safe_dump(settings))
+    code, output = snakemake(clone, "-n", "--cores", "1", *measured)
+    assert planned(output) == {"measure_confidence": 1, "sample_replay": 1}
+
+
 def test_a_results_directory_that_cannot_be_written_stops_before_any_job(clone):
     shutil.rmtree(clone / "results")
     (clone / "results").write_text("a file where a directory should be")

@@ -41,6 +41,14 @@ def configured_experiments():
         names = [name for file in sorted(files) for name in experiment_names(f"config/experiments/{file}.yaml")]
         experiments = {name: load_experiment(f"config/experiments/{name}.yaml") for name in names}
         require_distinct_titles(experiments.values())
+        for collection, settings in config["collections"].items():
+            named = settings.get("confidence_of")
+            measured = [name for name, e in experiments.items() if "hnet_ent" in e.settings["methods"]]
+            if named is not None and named not in measured:
+                raise ConfigurationError(
+                    f"config/config.yaml: collections.{collection}.confidence_of = '{named}' is not allowed. Allowed: "
+                    f"an experiment of a collection that runs hnet_ent, {', '.join(measured)}."
+                )
         return experiments
     except ConfigurationError as error:
         raise WorkflowError(str(error)) from None
@@ -177,11 +185,10 @@ def samples_file(wildcards):
     return f"results/{'cached/replay_samples' if cached else 'samples'}/{wildcards.experiment}.npz"
 
 
-def samples_hash(wildcards):
-    """Hash of the specification that a replay model is trained with."""
-    experiment = EXPERIMENTS[wildcards.experiment]
-    training = next(t for method, t in experiment.trainings() if method == "hnet_r")
-    return experiment.spec("hnet_r", training, experiment.seeds[0]).hash
+def first_training_hash(experiment, method, seeds):
+    """Hash of the specifications that measurements beside the records train ``method`` with."""
+    training = next(served for name, served in experiment.trainings() if name == method)
+    return "-".join(experiment.spec(method, training, seed).hash for seed in seeds)
 
 
 def experiment_files(name):

@@ -79,7 +79,9 @@ rule sample_replay:
         runtime=60,
     params:
         seed=lambda wildcards: EXPERIMENTS[wildcards.experiment].seeds[0],
-        specification=lambda wildcards: samples_hash(wildcards),
+        specification=lambda wildcards: first_training_hash(
+            EXPERIMENTS[wildcards.experiment], "hnet_r", EXPERIMENTS[wildcards.experiment].seeds[:1]
+        ),
     message:
         "Training the replay model of {wildcards.experiment} to see what it draws"
     shell:
@@ -106,6 +108,9 @@ rule measure_confidence:
     params:
         experiment=lambda wildcards: confidence_experiment(wildcards).name,
         seeds=lambda wildcards: confidence_experiment(wildcards).seeds,
+        specification=lambda wildcards: first_training_hash(
+            confidence_experiment(wildcards), "hnet_ent", confidence_experiment(wildcards).seeds
+        ),
     message:
         "Measuring how sure the networks of {params.experiment} are"
     shell:
