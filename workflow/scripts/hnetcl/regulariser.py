@@ -175,16 +175,15 @@ class ExactRegulariser(OutputRegulariser):
                 columns = slice(segment.start, segment.stop)
                 rows = self._counted_rows(segment, iteration, features)
                 counted = C if rows is None else C * rows
-                S = counted.transpose(1, 2) @ counted
                 P_columns = P[:, :, columns]
-                # A stands in both halves of P, z in the first half of c only: the other blocks are not needed.
+                # A stands in both halves of P and z in both halves' sum of c: of either square, half is enough.
                 gram = P_columns @ P_columns[:, : 2 * width if value else width].transpose(1, 2)
                 by_feature.baddbmm_(counted, gram[:, :, :width], alpha=2 * self.scale)
                 gradients["output"][:, :, columns].baddbmm_(
-                    S[:, :width] + S[:, width:], P_columns, alpha=2 * self.scale
+                    features.transpose(1, 2) @ counted, P_columns, alpha=2 * self.scale
                 )
                 if value:
-                    total += self.scale * (gram * S).sum((1, 2))
+                    total += self.scale * (gram * (counted.transpose(1, 2) @ counted)).sum((1, 2))
         extras = torch.autograd.grad(features, leaves.values(), by_feature)
         for name, extra in zip(leaves, extras, strict=True):
             gradients[name] = gradients[name] + extra
@@ -197,8 +196,8 @@ def choose_form(hypernetwork: ChunkedHypernetwork, num_tasks: int) -> type[Outpu
     rows, columns = num_tasks * hypernetwork.num_chunks, hypernetwork.chunk_size
     # Explicit: generate (a product) and derive (two), and about four passes over what was generated.
     explicit = rows * columns * (3 * 2 * width + 4 * OPERATIONS_PER_PASS)
-    # Exact: P P' and S P over the columns, C'C and C P P' over the rows, one pass to form each half of P.
-    exact = columns * (8 * width**2 + 2 * width * OPERATIONS_PER_PASS) + rows * 12 * width**2
+    # Exact: P P' and z'C P over the columns, z'C and C P P' over the rows, one pass to form each half of P.
+    exact = columns * (8 * width**2 + 2 * width * OPERATIONS_PER_PASS) + rows * 8 * width**2
     return ExactRegulariser if exact < explicit else ExplicitRegulariser
 
 
