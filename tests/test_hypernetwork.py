@@ -95,6 +95,23 @@ def test_other_parameters_can_take_the_place_of_the_networks_own(network):
     torch.testing.assert_close(found, hypernetwork.weights(hypernetwork.features(embeddings)))
 
 
+@settings(max_examples=60, deadline=None)
+@given(networks(), st.data())
+def test_gradients_by_hand_are_those_of_autograd(network, data):
+    hypernetwork, _ = network
+    tasks = data.draw(st.lists(st.integers(0, len(hypernetwork.task_embeddings) - 1), min_size=1, max_size=4))
+    embeddings = hypernetwork.embeddings(tasks).requires_grad_()
+    weights = hypernetwork.weights(hypernetwork.features(embeddings))
+    by_weights = torch.randn_like(weights)
+    leaves = {**hypernetwork.shared, "task_embeddings": embeddings}
+    expected = dict(zip(leaves, torch.autograd.grad(weights, leaves.values(), by_weights), strict=True))
+    with torch.no_grad():
+        found = hypernetwork.gradients(hypernetwork.trace(embeddings), by_weights)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-10, atol=1e-11)
+
+
 @pytest.mark.parametrize("facts", PUBLISHED.values(), ids=PUBLISHED)
 def test_sizes_and_compression_are_the_published_ones(facts):
     settings, tasks, sizes, target_size, chunks, last_chunk, trainable, ratio = facts

@@ -3,12 +3,30 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import ceil
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hnetcl.layers import ACTIVATIONS, with_ones, xavier_affine
+from hnetcl.layers import ACTIVATIONS, DERIVATIVES, long_product, with_ones, xavier_affine
 from hnetcl.streams import draw_runs
+
+
+class Trace(NamedTuple):
+    """A pass through the hidden layers: what it started from, and the input of every layer but the first, with its 1.
+
+    The last of ``inputs`` is that of the output layer.
+    """
+
+    embeddings: Tensor
+    chunk_embeddings: Tensor
+    hidden: list[Tensor]
+    inputs: list[Tensor]
+
+    @property
+    def features(self) -> Tensor:
+        """Input of the output layer, ``[R, T * chunks, h + 1]``."""
+        return self.inputs[-1]
 
 
 class ChunkedHypernetwork:
@@ -42,7 +60,7 @@ class ChunkedHypernetwork:
         self.target_size = target_size
         self.chunk_size = chunk_size
         self.num_chunks = ceil(target_size / chunk_size)
-        self._activation = ACTIVATIONS[activation]
+        self._activation, self._derivative = ACTIVATIONS[activation], DERIVATIVES[activation]
 
         def draw(part: str, draw_one) -> Tensor:
             value = draw_runs(seeds, draw_one, name, part)
@@ -79,27 +97,70 @@ class ChunkedHypernetwork:
         ``embeddings [R, T, e]`` gives ``[R, T * chunks, h + 1]``, task by task. ``shared`` replaces the network's own
         parameters, e.g. by those of a snapshot or a look-ahead step.
         """
+        return self.trace(embeddings, shared).features
+
+    def trace(self, embeddings: Tensor, shared: Mapping[str, Tensor] | None = None) -> Trace:
+        """Compute ``features`` and keep what their gradients need."""
         shared = self.shared if shared is None else shared
         chunks = shared["chunk_embeddings"]
         runs, tasks, width = embeddings.shape
         hidden = [shared[name] for name in shared if name.startswith("hidden_")]
+        inputs = []
         if hidden:
             # The first layer sees every pair of a task and a chunk: what each contributes is computed once and added.
             by_task = embeddings @ hidden[0][:, :width]
             by_chunk = with_ones(chunks) @ hidden[0][:, width:]
             x = self._activation(by_task.unsqueeze(2) + by_chunk.unsqueeze(1)).flatten(1, 2)
             for layer in hidden[1:]:
-                x = self._activation(with_ones(x) @ layer)
+                inputs.append(with_ones(x))
+                x = self._activation(inputs[-1] @ layer)
         else:
             pairs = (runs, tasks, self.num_chunks, -1)
             x = torch.cat([embeddings.unsqueeze(2).expand(pairs), chunks.unsqueeze(1).expand(pairs)], dim=3)
             x = x.flatten(1, 2)
-        return with_ones(x)
+        return Trace(embeddings, chunks, hidden, [*inputs, with_ones(x)])
+
+    def derive(self, trace: Trace, by_features: Tensor) -> dict[str, Tensor]:
+        """Return a loss's gradients by all parameters of ``trace`` but the output layer, from that by its features.
+
+        By hand: autograd's bookkeeping takes longer than these small products. "task_embeddings" are ``[R, T, e]``.
+        """
+        width = trace.embeddings.shape[2]
+        gradients = {}
+        by_input = by_features[:, :, :-1]
+        for number in range(len(trace.hidden) - 1, 0, -1):
+            by_sum = by_input * self._derivative(trace.inputs[number][:, :, :-1])
+            gradients[f"hidden_{number}"] = trace.inputs[number - 1].transpose(1, 2) @ by_sum
+            by_input = by_sum @ trace.hidden[number][:, :-1].transpose(1, 2)
+        if trace.hidden:
+            by_input = by_input * self._derivative(trace.inputs[0][:, :, :-1])
+        by_pair = by_input.unflatten(1, (-1, self.num_chunks))
+        by_task, by_chunk = by_pair.sum(2), by_pair.sum(1)
+        if not trace.hidden:
+            return {"chunk_embeddings": by_chunk[:, :, width:], "task_embeddings": by_task[:, :, :width]}
+        first = trace.hidden[0]
+        gradients["hidden_0"] = torch.cat(
+            [
+                trace.embeddings.transpose(1, 2) @ by_task,
+                with_ones(trace.chunk_embeddings).transpose(1, 2) @ by_chunk,
+            ],
+            dim=1,
+        )
+        gradients["chunk_embeddings"] = by_chunk @ first[:, width:-1].transpose(1, 2)
+        gradients["task_embeddings"] = by_task @ first[:, :width].transpose(1, 2)
+        return gradients
 
     def weights(self, features: Tensor, output: Tensor | None = None) -> Tensor:
         """Apply the output layer: ``[R, T * chunks, h + 1]`` to ``[R, T, chunks * chunk_size]``, surplus included."""
         chunks = features @ (self.shared["output"] if output is None else output)
         return chunks.view(len(chunks), -1, self.num_chunks * self.chunk_size)
+
+    def gradients(self, trace: Trace, by_weights: Tensor) -> dict[str, Tensor]:
+        """Return a loss's gradients by all parameters of ``trace``, from that by the ``weights`` of its features."""
+        chunks = by_weights.view(len(by_weights), -1, self.chunk_size)
+        by_features = long_product(chunks, self.shared["output"].detach())
+        by_output = trace.features.transpose(1, 2) @ chunks
+        return {"output": by_output, **self.derive(trace, by_features)}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all parameters by name."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hnetcl.hypernetwork import ChunkedHypernetwork
-from hnetcl.layers import cross_entropy, named_gradients
+from hnetcl.layers import cross_entropy
 from hnetcl.outputs import OutputUnits
 from hnetcl.protection import ProtectedHypernetwork
 from hnetcl.spec import OptimisationSpec, TargetSpec
@@ -59,9 +59,10 @@ class HypernetworkClassifier:
 
     def step(self, batch: Batch, iteration: int) -> Tensor:
         """One iteration of section 2.1: the task's gradient, then the protected step. Return the loss, ``[R]``."""
-        weights = self.target.unpack(self._trainer.weights())
-        loss = cross_entropy(self.target.logits(weights, batch.x, self.outputs.head(self._task)), batch.labels)
-        self._trainer.step(named_gradients(loss, self._trainer.parameters), iteration)
+        weights = self._trainer.weights()
+        logits = self.target.logits(self.target.unpack(weights), batch.x, self.outputs.head(self._task))
+        loss = cross_entropy(logits, batch.labels)
+        self._trainer.step(*torch.autograd.grad(loss.sum(), weights), iteration)
         return loss.detach()
 
     @torch.no_grad()

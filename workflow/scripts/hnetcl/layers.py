@@ -11,12 +11,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# A product is long where the inner dimension is this many times the outer ones; it is then computed in parts.
+_LONG, _PARTS = 64, 4
+
 ACTIVATIONS = {"relu": functional.relu, "elu": functional.elu, "sigmoid": torch.sigmoid}
+# Their derivatives, as functions of what they return.
+DERIVATIVES = {
+    "relu": lambda y: y > 0,
+    "elu": lambda y: torch.where(y > 0, 1, y + 1),
+    "sigmoid": lambda y: y * (1 - y),
+}
 
 
 def with_ones(x: Tensor) -> Tensor:
     """Append the constant 1 that meets the bias row: ``[..., n] -> [..., n + 1]``."""
     return functional.pad(x, (0, 1), value=1.0)
+
+
+def long_product(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a b'`` for few rows and long ones, ``[R, m, n]`` and ``[R, k, n]`` to ``[R, m, k]``.
+
+    BLAS computes such a product on one thread; as a batch of parts along the rows it uses several.
+    """
+    length = a.shape[2]
+    if length < _LONG * max(a.shape[1], b.shape[1]):
+        return a @ b.transpose(1, 2)
+    whole = length - length % _PARTS
+    parts = [x[:, :, :whole].unflatten(2, (_PARTS, -1)).transpose(1, 2) for x in (a, b)]
+    product = (parts[0] @ parts[1].transpose(2, 3)).sum(1)
+    if whole < length:
+        product += a[:, :, whole:] @ b[:, :, whole:].transpose(1, 2)
+    return product
 
 
 def xavier_uniform(generator: torch.Generator, fan_out: int, fan_in: int) -> Tensor:

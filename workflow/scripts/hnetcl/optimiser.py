@@ -1,5 +1,6 @@
 """Adam over the run axis, and the step it would make."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -33,20 +34,18 @@ class Adam:
     def look_ahead(self, name: str, gradient: Tensor, out: Tensor | None = None) -> Tensor:
         """Return what parameter ``name`` would be after one step on ``gradient``; nothing else changes.
 
-        This is the published preview (Adam with its present moments and bias correction), in torch's own order of
-        operations: Kingma & Ba 2015, algorithm 1. ``out`` receives the result where it is given.
+        This is the published preview: Adam with its present moments and bias correction (Kingma & Ba 2015, algorithm
+        1). ``out`` receives the result where it is given.
         """
         parameter = self.parameters[name]
         (beta1, beta2), step = self._betas, self._steps + 1
-        if self._steps:
-            second = self._second[name] * (beta2 / (1 - beta2**step))
-            second.addcmul_(gradient, gradient, value=(1 - beta2) / (1 - beta2**step))
-            first = self._first[name].lerp(gradient, 1 - beta1)
-        else:
-            second = gradient.square()
-            first = gradient * (1 - beta1)
-        denominator = second.sqrt_().add_(self._epsilon)
-        return torch.addcdiv(parameter, first, denominator, value=-self.learning_rate / (1 - beta1**step), out=out)
+        first = self._first[name].lerp(gradient, 1 - beta1)
+        # Every pass over memory counts: the second moment stays without its factors, which go into the step's length.
+        scale = math.sqrt(beta2 / (1 - beta2**step))
+        second = torch.addcmul(self._second[name], gradient, gradient, value=(1 - beta2) / beta2)
+        denominator = second.sqrt_().add_(self._epsilon / scale)
+        length = self.learning_rate / (1 - beta1**step) / scale
+        return torch.addcdiv(parameter, first, denominator, value=-length, out=out)
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor]) -> None:

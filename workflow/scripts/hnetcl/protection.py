@@ -47,11 +47,6 @@ class ProtectedHypernetwork:
         """The shared parameters before the present task."""
         return self._snapshot
 
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        """What the task's loss is derived by."""
-        return self._adam.parameters
-
     def begin_task(self, task: int) -> None:
         """Take the snapshot and start Adam anew."""
         self._start(task, {name: value.detach().clone() for name, value in self.hypernetwork.shared.items()})
@@ -77,13 +72,24 @@ class ProtectedHypernetwork:
         counted = [self._counted(earlier) for earlier in range(task)]
         return form(self.hypernetwork, self._snapshot, settings["beta"], counted, subsets)
 
+    @torch.no_grad()
     def weights(self) -> Tensor:
-        """Generate the weights for the present task, ``[R, chunks * chunk_size]``, surplus included."""
-        embedding = self.hypernetwork.task_embeddings[self._task]
-        return self.hypernetwork.weights(self.hypernetwork.features(embedding.unsqueeze(1))).flatten(1)
+        """Generate the weights for the present task, surplus included: a leaf to derive the task's loss by.
 
-    def step(self, gradients: dict[str, Tensor], iteration: int) -> None:
-        """Add the regulariser's gradient, one step of the task's ``gradients`` ahead, and take Adam's step."""
+        ``[R, chunks * chunk_size]``.
+        """
+        embedding = self.hypernetwork.task_embeddings[self._task]
+        self._trace = self.hypernetwork.trace(embedding.unsqueeze(1))
+        return self.hypernetwork.weights(self._trace.features).flatten(1).requires_grad_()
+
+    @torch.no_grad()
+    def step(self, by_weights: Tensor, iteration: int) -> None:
+        """Take Adam's step on the gradient of the task's loss and, one step ahead, of the regulariser.
+
+        ``by_weights`` is the gradient of the task's loss by what ``weights`` returned.
+        """
+        gradients = self.hypernetwork.gradients(self._trace, by_weights)
+        gradients["task_embedding"] = gradients.pop("task_embeddings").squeeze(1)
         if self._regulariser is not None:
             shifted = {
                 name: self._adam.look_ahead(name, gradients[name], self._workspace(name))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hnetcl.hypernetwork import ChunkedHypernetwork
+from hnetcl.layers import long_product
 from hnetcl.streams import draw_runs
 
 # One pass over a large array in memory takes about as long as this many floating-point operations an element do
@@ -89,13 +90,6 @@ class OutputRegulariser(ABC):
             return per_task
         return _pick(per_task, self.subsets[:, iteration])
 
-    def _shifted_features(self, shifted: Mapping[str, Tensor], iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the features at ``shifted`` and the leaves (all but the output layer) they can be derived by."""
-        leaves = {name: value.detach().requires_grad_() for name, value in shifted.items() if name != "output"}
-        with torch.enable_grad():
-            features = self.hypernetwork.features(self._chosen(self._embeddings, iteration), leaves)
-        return features, leaves
-
     def _counted_rows(self, segment: Segment, iteration: int, features: Tensor) -> Tensor | None:
         """Return 1 for rows that count in ``segment``, else 0, shaped to scale ``[R, tasks * chunks, ...]``."""
         if segment.counted is None:
@@ -114,19 +108,18 @@ class ExplicitRegulariser(OutputRegulariser):
             chunks = features @ self.snapshot["output"]
         self._targets = chunks.unflatten(1, (self.num_tasks, -1))  # [R, tasks, chunks, chunk_size]
 
+    @torch.enable_grad()
     def value_and_add_gradient(self, shifted, gradients, iteration, value=False):
         """See ``OutputRegulariser``."""
-        features, leaves = self._shifted_features(shifted, iteration)
-        output = shifted["output"].detach().requires_grad_()
-        with torch.enable_grad():
-            change = features @ output - self._chosen(self._targets, iteration).flatten(1, 2)
-            total = change.new_zeros(len(change))
-            for segment in self._segments:
-                part = change[:, :, segment.start : segment.stop]
-                rows = self._counted_rows(segment, iteration, features)
-                total = total + (part if rows is None else part * rows).square().sum((1, 2))
-            total = self.scale * total
-        leaves["output"] = output
+        leaves = {name: value.detach().requires_grad_() for name, value in shifted.items()}
+        features = self.hypernetwork.features(self._chosen(self._embeddings, iteration), leaves)
+        change = features @ leaves["output"] - self._chosen(self._targets, iteration).flatten(1, 2)
+        total = change.new_zeros(len(change))
+        for segment in self._segments:
+            part = change[:, :, segment.start : segment.stop]
+            rows = self._counted_rows(segment, iteration, features)
+            total = total + (part if rows is None else part * rows).square().sum((1, 2))
+        total = self.scale * total
         for name, extra in zip(leaves, torch.autograd.grad(total.sum(), leaves.values()), strict=True):
             gradients[name] = gradients[name] + extra
         return total.detach() if value else None
@@ -159,33 +152,34 @@ class ExactRegulariser(OutputRegulariser):
         """Where the shifted output layer may be written to save a copy, ``[R, h + 1, chunk_size]``."""
         return self._stacked[:, : self._stacked.shape[1] // 2]
 
+    @torch.no_grad()
     def value_and_add_gradient(self, shifted, gradients, iteration, value=False):
         """See ``OutputRegulariser``."""
-        features, leaves = self._shifted_features(shifted, iteration)
-        with torch.no_grad():
-            P, width = self._stacked, features.shape[2]
-            if shifted["output"].data_ptr() != P.data_ptr():
-                P[:, :width].copy_(shifted["output"])
-            torch.sub(P[:, :width], self.snapshot["output"], out=P[:, width:])
-            before = self._chosen(self._features, iteration).flatten(1, 2)
-            C = torch.cat([features - before, before], dim=2)
-            total = C.new_zeros(len(C)) if value else None
-            by_feature = torch.zeros_like(features)
-            for segment in self._segments:
-                columns = slice(segment.start, segment.stop)
-                rows = self._counted_rows(segment, iteration, features)
-                counted = C if rows is None else C * rows
-                P_columns = P[:, :, columns]
-                # A stands in both halves of P and z in both halves' sum of c: of either square, half is enough.
-                gram = P_columns @ P_columns[:, : 2 * width if value else width].transpose(1, 2)
-                by_feature.baddbmm_(counted, gram[:, :, :width], alpha=2 * self.scale)
-                gradients["output"][:, :, columns].baddbmm_(
-                    features.transpose(1, 2) @ counted, P_columns, alpha=2 * self.scale
-                )
-                if value:
-                    total += self.scale * (gram * (counted.transpose(1, 2) @ counted)).sum((1, 2))
-        extras = torch.autograd.grad(features, leaves.values(), by_feature)
-        for name, extra in zip(leaves, extras, strict=True):
+        trace = self.hypernetwork.trace(self._chosen(self._embeddings, iteration), shifted)
+        features, P, width = trace.features, self._stacked, trace.features.shape[2]
+        if shifted["output"].data_ptr() != P.data_ptr():
+            P[:, :width].copy_(shifted["output"])
+        torch.sub(P[:, :width], self.snapshot["output"], out=P[:, width:])
+        before = self._chosen(self._features, iteration).flatten(1, 2)
+        C = torch.cat([features - before, before], dim=2)
+        total = C.new_zeros(len(C)) if value else None
+        by_features = torch.zeros_like(features)
+        for segment in self._segments:
+            columns = slice(segment.start, segment.stop)
+            rows = self._counted_rows(segment, iteration, features)
+            counted = C if rows is None else C * rows
+            P_columns = P[:, :, columns]
+            # A stands in both halves of P and z in both halves' sum of c: of either square, half is enough.
+            gram = long_product(P_columns, P_columns[:, : 2 * width if value else width])
+            by_features.baddbmm_(counted, gram[:, :, :width], alpha=2 * self.scale)
+            gradients["output"][:, :, columns].baddbmm_(
+                features.transpose(1, 2) @ counted, P_columns, alpha=2 * self.scale
+            )
+            if value:
+                total += self.scale * (gram * (counted.transpose(1, 2) @ counted)).sum((1, 2))
+        extras = self.hypernetwork.derive(trace, by_features)
+        del extras["task_embeddings"]  # those of earlier tasks stay as they are
+        for name, extra in extras.items():
             gradients[name] = gradients[name] + extra
         return total
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hnetcl.hypernetwork import ChunkedHypernetwork
+from hnetcl.layers import named_gradients
 from hnetcl.networks import TrainedMLP
 from hnetcl.protection import ProtectedHypernetwork
 from hnetcl.spec import OptimisationSpec
@@ -173,13 +174,13 @@ class HypernetworkVAE(Generator):
         x = images[:, :real]
         latent, mean, log_variance = encode(self.encoder, x, self._noise["encoder noise"][iteration])
         latent = torch.cat([latent, self._conditions[self._task].expand(*latent.shape[:2], -1)], dim=2)
-        logits = self.decoder.logits(self.decoder.unpack(self._trainer.weights()), latent)
+        weights = self._trainer.weights()
+        logits = self.decoder.logits(self.decoder.unpack(weights), latent)
         loss = vae_loss(logits, x, mean, log_variance).mean(1)
-        parameters = [self.encoder.weights, self._trainer.parameters]
-        gradients = iter(torch.autograd.grad(loss.sum(), [value for part in parameters for value in part.values()]))
-        by_encoder, by_hypernetwork = ({name: next(gradients) for name in part} for part in parameters)
-        self.encoder.optimiser.step(by_encoder)
-        self._trainer.step(by_hypernetwork, iteration)
+        gradients = named_gradients(loss, {"decoder": weights, **self.encoder.weights})
+        by_decoder = gradients.pop("decoder")
+        self.encoder.optimiser.step(gradients)
+        self._trainer.step(by_decoder, iteration)
 
     @property
     def num_parameters(self):
