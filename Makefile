@@ -1,5 +1,6 @@
 # make demo    the environment, then the digits demo: every method, every scenario, a table and figures
 # make test    the environment, then the tests
+# make bench   the environment, then what an iteration costs (BENCH=quick: three minutes on two cores)
 # Needs python3 (3.11 or later) with venv, git and make; everything else is installed here, pinned by uv.lock.
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -10,13 +11,19 @@ RUN := PATH="$(CURDIR)/.venv/bin:$$PATH"
 unexport PYTHONDONTWRITEBYTECODE
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: demo test env lint clean
+BENCH ?= full
+
+.PHONY: demo test bench env lint clean
 
 demo: .venv/.complete
 	$(RUN) snakemake --cores all demo
 
 test: .venv/.complete
 	$(RUN) python -m pytest
+
+bench: .venv/.complete
+	$(RUN) snakemake --cores all bench --forceall --config bench_variant=$(BENCH)
+	@cat results/benchmarks/summary.md
 
 lint: .venv/.complete
 	$(RUN) ruff check .

@@ -245,6 +245,12 @@ def training_hash(wildcards, seeds):
     return "-".join(spec.hash for spec in specs)
 
 
+def peers():
+    """Other repositories that are there, as arguments of measure_peers.py."""
+    wanted = config["peers"] if config["bench_variant"] == "full" else {}
+    return [f"--{name.replace('_', '-')} {path}" for name, path in wanted.items() if Path(path).is_dir()]
+
+
 def closing_words():
     """Name the tables and figures that this call made, and show the tables."""
     lines = [""]

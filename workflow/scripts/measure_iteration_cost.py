@@ -136,6 +136,7 @@ class Trainings:
             "scenarios": self.scenarios,
             "method": method,
             "seeds_in_pack": len(self.sequence.seeds),
+            "device": device.describe_device(self.sequence.device),
             "task": task + 1,
             "milliseconds": round(1000 * seconds, 4),
         }
