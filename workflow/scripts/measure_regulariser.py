@@ -5,7 +5,7 @@
 
 For each experiment's hypernetwork (that of hnet_ent) and target network, one row a form and number of earlier tasks:
 
-milliseconds   median of one value-and-gradient, as an iteration of training needs it; the forms are measured in turn
+milliseconds   median of the gradient, as an iteration of training needs it
 peak_mb        most memory (MiB) that the form takes, what it stores for the whole task included
 stored_mb      MiB stored for the whole task
 
@@ -15,6 +15,7 @@ The explicit form is left out where it would need more than half of the memory t
 import argparse
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -30,6 +31,7 @@ from hnetcl.spec import Experiment, load_experiment
 from hnetcl.target import TargetMLP
 
 CLASSES = 10
+MOST_REPEATS, ENOUGH_SECONDS = 100, 0.5  # as often as this, or for as long
 COPIES = 6  # arrays as large as all earlier networks that the explicit form has at once, targets included
 
 
@@ -45,60 +47,72 @@ def main() -> None:
     arguments = parser.parse_args()
     device.prepare_process(arguments.threads)
     where = device.choose_device(arguments.device)
-    rows = []
-    for path in arguments.experiments:
-        experiment = load_experiment(path)
-        for tasks in arguments.tasks:
-            rows += measure(experiment, tasks, arguments.repeats, where)
+    cases = [Case(load_experiment(path), tasks, where) for path in arguments.experiments for tasks in arguments.tasks]
+    # The exact form first: the gigabytes that the explicit one takes and gives back leave the memory in pieces, which
+    # no training does. The forms do not take turns either: each would find the other's arrays in the caches.
+    rows = [
+        {"experiment": case.experiment.title, "tasks": case.tasks, "form": form, "milliseconds": time}
+        for form in ("exact", "explicit")
+        for case in cases
+        if (time := case.milliseconds(form, arguments.repeats)) is not None
+    ]
+    memory = {(case.experiment.title, case.tasks, form): case.memory(form) for case in cases for form in FORMS}
+    for row in rows:
+        peak, stored = memory[row["experiment"], row["tasks"], row["form"]]
+        row |= {"peak_mb": None if peak is None else round(peak / 2**20, 1), "stored_mb": round(stored / 2**20, 1)}
     write_table(pd.DataFrame(rows), arguments.output)
 
 
-def measure(experiment: Experiment, tasks: int, repeats: int, where: torch.device) -> list[dict]:
-    """Return a row for each form that memory allows, with ``tasks`` earlier tasks."""
-    method = experiment.settings["methods"]["hnet_ent"]
-    target = target_network(experiment)
-    network = ChunkedHypernetwork([1], tasks, target.num_weights, **method["hypernetwork"], device=where)
-    snapshot = {name: value.detach().clone() for name, value in network.shared.items()}
-    with torch.no_grad():
-        for value in network.shared.values():
-            value.add_(torch.randn_like(value), alpha=1e-3)
-    needed = 4 * COPIES * tasks * network.num_chunks * network.chunk_size
-    forms = [name for name in FORMS if name != "explicit" or needed < free_memory(where) / 2]
-    counted = [[(0, target.num_weights)]] * tasks
-    gradients = {name: torch.zeros_like(value) for name, value in network.shared.items()}
-    memory: dict[str, tuple[int | None, int]] = {}
-    regularisers: dict[str, OutputRegulariser] = {}
-    for name in forms:
+class Case:
+    """One experiment's hypernetwork with ``tasks`` earlier tasks."""
 
-        def build_and_use(name: str = name) -> None:
-            regulariser = FORMS[name](network, snapshot, method["regulariser"]["beta"], counted)
-            if isinstance(regulariser, ExactRegulariser):
-                regulariser.output_workspace.copy_(network.shared["output"].detach())
-            evaluate(regulariser, gradients)
-            regularisers[name] = regulariser
+    def __init__(self, experiment: Experiment, tasks: int, where: torch.device):
+        self.experiment, self.tasks, self._device = experiment, tasks, where
+        self._method = experiment.settings["methods"]["hnet_ent"]
+        self._size = target_network(experiment).num_weights
 
-        build_and_use()  # what libraries set aside at their first call is not the form's
-        regularisers.pop(name)
+    def _builder(self, form: str) -> Callable[[], tuple[OutputRegulariser, Callable[[], None]]]:
+        """Return a function that builds the regulariser, and with it a function that computes its gradient once."""
+        network = ChunkedHypernetwork([1], self.tasks, self._size, **self._method["hypernetwork"], device=self._device)
+        snapshot = {name: value.detach().clone() for name, value in network.shared.items()}
+        shifted = {name: value.detach() + 1e-3 * torch.randn_like(value) for name, value in network.shared.items()}
+        gradients = {name: torch.zeros_like(value) for name, value in shifted.items()}
+        beta, counted = self._method["regulariser"]["beta"], [[(0, self._size)]] * self.tasks
+
+        def build() -> tuple[OutputRegulariser, Callable[[], None]]:
+            regulariser, at = FORMS[form](network, snapshot, beta, counted), dict(shifted)
+            if isinstance(regulariser, ExactRegulariser):  # in training, the look-ahead step writes there
+                at["output"] = regulariser.output_workspace.copy_(shifted["output"])
+            return regulariser, lambda: regulariser.value_and_add_gradient(at, gradients, 0)
+
+        return build
+
+    def _fits(self, form: str) -> bool:
+        network = self._method["hypernetwork"]
+        chunks = -(-self._size // network["chunk_size"])
+        needed = 4 * COPIES * self.tasks * chunks * network["chunk_size"]
+        return form != "explicit" or needed < free_memory(self._device) / 2
+
+    def milliseconds(self, form: str, repeats: int) -> float | None:
+        """Return the median of at least ``repeats`` gradients; None where memory does not suffice."""
+        if not self._fits(form):
+            return None
+        _, call = self._builder(form)()
+        first = timing.seconds(call, self._device)
+        repeats = max(repeats, min(MOST_REPEATS, int(ENOUGH_SECONDS / first)))
+        spent = timing.in_turn({form: call}, self._device, repeats=repeats)[form]
+        print(self.experiment.title, self.tasks, form, f"{1000 * median(spent):.3f} ms", flush=True)
+        return round(1000 * median(spent), 4)
+
+    def memory(self, form: str) -> tuple[int | None, int]:
+        """Return the most bytes that the regulariser takes, and those that it stores for the whole task."""
+        if not self._fits(form):
+            return None, 0
+        build = self._builder(form)
+        build()[1]()  # what libraries set aside at their first call is not the form's
         gc.collect()
-        peak = timing.peak_memory(build_and_use, where)
-        memory[name] = peak, stored_bytes(regularisers[name])
-    spent = timing.in_turn(
-        {name: lambda name=name: evaluate(regularisers[name], gradients) for name in forms}, where, repeats=repeats
-    )
-    rows = [
-        {
-            "experiment": experiment.title,
-            "tasks": tasks,
-            "form": name,
-            "milliseconds": round(1000 * median(spent[name]), 4),
-            "peak_mb": None if peak is None else round(peak / 2**20, 1),
-            "stored_mb": round(stored / 2**20, 1),
-        }
-        for name, (peak, stored) in memory.items()
-    ]
-    for row in rows:
-        print(*row.values(), flush=True)
-    return rows
+        peak = timing.peak_memory(lambda: build()[1](), self._device)
+        return peak, sum(value.nbytes for value in vars(build()[0]).values() if isinstance(value, Tensor))
 
 
 def target_network(experiment: Experiment) -> TargetMLP:
@@ -107,20 +121,6 @@ def target_network(experiment: Experiment) -> TargetMLP:
     side = 28 + 2 * sequence.get("padding", 0)
     outputs = sequence["tasks"] * sequence.get("classes_per_task", CLASSES)
     return TargetMLP((side**2, *target["hidden"], outputs), target["activation"])
-
-
-def evaluate(regulariser: OutputRegulariser, gradients: dict[str, Tensor]) -> None:
-    """Add the regulariser's gradient at the network's present parameters to ``gradients``."""
-    shared = regulariser.hypernetwork.shared
-    shifted = {name: value.detach() for name, value in shared.items()}
-    if isinstance(regulariser, ExactRegulariser):  # in training, the look-ahead step writes there
-        shifted["output"] = regulariser.output_workspace
-    regulariser.value_and_add_gradient(shifted, gradients, 0)
-
-
-def stored_bytes(regulariser: OutputRegulariser) -> int:
-    """Return the size of all arrays that ``regulariser`` itself keeps."""
-    return sum(value.nbytes for value in vars(regulariser).values() if isinstance(value, Tensor))
 
 
 def free_memory(where: torch.device) -> int:

@@ -48,7 +48,7 @@ def draw(measured: pd.DataFrame, machine: dict) -> Figure:
     figure.legend(handles=keys, loc="outside upper center", ncols=len(keys), handlelength=2.2, columnspacing=1.2)
     style.add_note(
         figure,
-        "One value and gradient of the output regulariser over all earlier tasks, at each experiment's own sizes; "
+        "Gradient of the output regulariser over all earlier tasks, at each experiment's own sizes; "
         f"medians; {machine['processor']}, {machine['threads']} threads, {machine['date']}. Where the explicit form "
         "ends, its memory would not fit.",
     )

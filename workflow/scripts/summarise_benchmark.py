@@ -117,7 +117,7 @@ def page(keys: dict[str, float | None], machine: dict, tables: dict[str, pd.Data
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads{where}, {machine['date']}. "
         "Milliseconds are medians.",
         pd.Series(shown, name="ratio").rename_axis("key").reset_index().to_markdown(index=False, disable_numparse=True),
-        "**The output regulariser**, one value and gradient, milliseconds by the number of earlier tasks",
+        "**The output regulariser**, milliseconds for its gradient by the number of earlier tasks",
         _markdown(tables["regulariser"].pivot_table("milliseconds", ["experiment", "form"], "tasks")),
         "**Its memory**, MiB at most, what is stored for the whole task included",
         _markdown(tables["regulariser"].pivot_table("peak_mb", ["experiment", "form"], "tasks"), 0),

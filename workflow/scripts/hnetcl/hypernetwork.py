@@ -8,25 +8,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hnetcl.layers import ACTIVATIONS, DERIVATIVES, long_product, with_ones, xavier_affine
+from hnetcl.layers import ACTIVATIONS, BACKWARD, affine, affine_gradient, long_product, with_ones, xavier_affine
 from hnetcl.streams import draw_runs
 
 
 class Trace(NamedTuple):
-    """A pass through the hidden layers: what it started from, and the input of every layer but the first, with its 1.
-
-    The last of ``inputs`` is that of the output layer.
-    """
+    """A pass through the hidden layers: what it started from, what each returned, and the output layer's input."""
 
     embeddings: Tensor
     chunk_embeddings: Tensor
     hidden: list[Tensor]
-    inputs: list[Tensor]
-
-    @property
-    def features(self) -> Tensor:
-        """Input of the output layer, ``[R, T * chunks, h + 1]``."""
-        return self.inputs[-1]
+    outputs: list[Tensor]
+    features: Tensor
 
 
 class ChunkedHypernetwork:
@@ -60,7 +53,7 @@ class ChunkedHypernetwork:
         self.target_size = target_size
         self.chunk_size = chunk_size
         self.num_chunks = ceil(target_size / chunk_size)
-        self._activation, self._derivative = ACTIVATIONS[activation], DERIVATIVES[activation]
+        self._activation, self._backward = ACTIVATIONS[activation], BACKWARD[activation]
 
         def draw(part: str, draw_one) -> Tensor:
             value = draw_runs(seeds, draw_one, name, part)
@@ -105,20 +98,17 @@ class ChunkedHypernetwork:
         chunks = shared["chunk_embeddings"]
         runs, tasks, width = embeddings.shape
         hidden = [shared[name] for name in shared if name.startswith("hidden_")]
-        inputs = []
-        if hidden:
-            # The first layer sees every pair of a task and a chunk: what each contributes is computed once and added.
-            by_task = embeddings @ hidden[0][:, :width]
-            by_chunk = with_ones(chunks) @ hidden[0][:, width:]
-            x = self._activation(by_task.unsqueeze(2) + by_chunk.unsqueeze(1)).flatten(1, 2)
-            for layer in hidden[1:]:
-                inputs.append(with_ones(x))
-                x = self._activation(inputs[-1] @ layer)
-        else:
+        if not hidden:
             pairs = (runs, tasks, self.num_chunks, -1)
             x = torch.cat([embeddings.unsqueeze(2).expand(pairs), chunks.unsqueeze(1).expand(pairs)], dim=3)
-            x = x.flatten(1, 2)
-        return Trace(embeddings, chunks, hidden, [*inputs, with_ones(x)])
+            return Trace(embeddings, chunks, hidden, [], with_ones(x.flatten(1, 2)))
+        # The first layer sees every pair of a task and a chunk: what each contributes is computed once and added.
+        by_task = embeddings @ hidden[0][:, :width]
+        by_chunk = affine(chunks, hidden[0][:, width:])
+        outputs = [self._activation(by_task.unsqueeze(2) + by_chunk.unsqueeze(1)).flatten(1, 2)]
+        for layer in hidden[1:]:
+            outputs.append(self._activation(affine(outputs[-1], layer)))
+        return Trace(embeddings, chunks, hidden, outputs, with_ones(outputs[-1]))
 
     def derive(self, trace: Trace, by_features: Tensor) -> dict[str, Tensor]:
         """Return a loss's gradients by all parameters of ``trace`` but the output layer, from that by its features.
@@ -127,24 +117,20 @@ class ChunkedHypernetwork:
         """
         width = trace.embeddings.shape[2]
         gradients = {}
-        by_input = by_features[:, :, :-1]
+        by_output = by_features[:, :, :-1]
         for number in range(len(trace.hidden) - 1, 0, -1):
-            by_sum = by_input * self._derivative(trace.inputs[number][:, :, :-1])
-            gradients[f"hidden_{number}"] = trace.inputs[number - 1].transpose(1, 2) @ by_sum
-            by_input = by_sum @ trace.hidden[number][:, :-1].transpose(1, 2)
+            by_sum = self._backward(by_output, trace.outputs[number])
+            gradients[f"hidden_{number}"] = affine_gradient(trace.outputs[number - 1], by_sum)
+            by_output = by_sum @ trace.hidden[number][:, :-1].transpose(1, 2)
         if trace.hidden:
-            by_input = by_input * self._derivative(trace.inputs[0][:, :, :-1])
-        by_pair = by_input.unflatten(1, (-1, self.num_chunks))
+            by_output = self._backward(by_output, trace.outputs[0])
+        by_pair = by_output.unflatten(1, (-1, self.num_chunks))
         by_task, by_chunk = by_pair.sum(2), by_pair.sum(1)
         if not trace.hidden:
             return {"chunk_embeddings": by_chunk[:, :, width:], "task_embeddings": by_task[:, :, :width]}
         first = trace.hidden[0]
         gradients["hidden_0"] = torch.cat(
-            [
-                trace.embeddings.transpose(1, 2) @ by_task,
-                with_ones(trace.chunk_embeddings).transpose(1, 2) @ by_chunk,
-            ],
-            dim=1,
+            [trace.embeddings.transpose(1, 2) @ by_task, affine_gradient(trace.chunk_embeddings, by_chunk)], dim=1
         )
         gradients["chunk_embeddings"] = by_chunk @ first[:, width:-1].transpose(1, 2)
         gradients["task_embeddings"] = by_task @ first[:, :width].transpose(1, 2)

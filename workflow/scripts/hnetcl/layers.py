@@ -15,11 +15,11 @@ from torch.nn import functional
 _LONG, _PARTS = 64, 4
 
 ACTIVATIONS = {"relu": functional.relu, "elu": functional.elu, "sigmoid": torch.sigmoid}
-# Their derivatives, as functions of what they return.
-DERIVATIVES = {
-    "relu": lambda y: y > 0,
-    "elu": lambda y: torch.where(y > 0, 1, y + 1),
-    "sigmoid": lambda y: y * (1 - y),
+# From the gradient by what they return, and that value, to the gradient by their argument: autograd's own kernels.
+BACKWARD = {
+    "relu": lambda gradient, y: torch.ops.aten.threshold_backward(gradient, y, 0),
+    "elu": lambda gradient, y: torch.ops.aten.elu_backward(gradient, 1, 1, 1, True, y),
+    "sigmoid": torch.ops.aten.sigmoid_backward,
 }
 
 
@@ -28,17 +28,28 @@ def with_ones(x: Tensor) -> Tensor:
     return functional.pad(x, (0, 1), value=1.0)
 
 
+def affine(x: Tensor, layer: Tensor) -> Tensor:
+    """Apply a homogeneous ``layer [R, n + 1, m]`` to ``x [R, B, n]``."""
+    return torch.baddbmm(layer[:, -1:], x, layer[:, :-1])
+
+
+def affine_gradient(x: Tensor, by_output: Tensor) -> Tensor:
+    """Return a loss's gradient by a homogeneous layer from its input ``[R, B, n]`` and that by its output."""
+    return torch.cat([x.transpose(1, 2) @ by_output, by_output.sum(1, keepdim=True)], dim=1)
+
+
 def long_product(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a b'`` for few rows and long ones, ``[R, m, n]`` and ``[R, k, n]`` to ``[R, m, k]``.
 
-    BLAS computes such a product on one thread; as a batch of parts along the rows it uses several.
+    BLAS computes such a product on one thread. Several runs are a batch, which uses all of them; a single run is made
+    one by cutting the rows into parts.
     """
-    length = a.shape[2]
-    if length < _LONG * max(a.shape[1], b.shape[1]):
+    runs, rows, length = a.shape
+    if runs > 1 or length < _LONG * max(rows, b.shape[1]):
         return a @ b.transpose(1, 2)
     whole = length - length % _PARTS
-    parts = [x[:, :, :whole].unflatten(2, (_PARTS, -1)).transpose(1, 2) for x in (a, b)]
-    product = (parts[0] @ parts[1].transpose(2, 3)).sum(1)
+    parts = [x[0, :, :whole].unflatten(1, (_PARTS, -1)).transpose(0, 1) for x in (a, b)]
+    product = (parts[0] @ parts[1].transpose(1, 2)).sum(0, keepdim=True)
     if whole < length:
         product += a[:, :, whole:] @ b[:, :, whole:].transpose(1, 2)
     return product

@@ -136,7 +136,7 @@ class ExactRegulariser(OutputRegulariser):
 
     two products with a matrix of the size of the output layer, whatever the number of tasks. The differences stand
     explicitly in P and C, so nothing cancels. Columns where some rows do not count (surplus of the last chunk, masked
-    heads) form segments of their own with those rows of C set to zero.
+    heads) form segments of their own: from the products with all rows, those with the few that do not count are taken.
     """
 
     def __init__(self, *args, **kwargs):
@@ -146,6 +146,7 @@ class ExactRegulariser(OutputRegulariser):
         self._features = features.unflatten(1, (self.num_tasks, -1))  # [R, tasks, chunks, h + 1]
         runs, width, chunk_size = self.snapshot["output"].shape
         self._stacked = features.new_empty(runs, 2 * width, chunk_size)  # P, reused by every iteration
+        self._apart = [_chunks_apart(segment) for segment in self._segments]
 
     @property
     def output_workspace(self) -> Tensor:
@@ -156,32 +157,99 @@ class ExactRegulariser(OutputRegulariser):
     def value_and_add_gradient(self, shifted, gradients, iteration, value=False):
         """See ``OutputRegulariser``."""
         trace = self.hypernetwork.trace(self._chosen(self._embeddings, iteration), shifted)
-        features, P, width = trace.features, self._stacked, trace.features.shape[2]
+        P, width = self._stacked, trace.features.shape[2]
         if shifted["output"].data_ptr() != P.data_ptr():
             P[:, :width].copy_(shifted["output"])
         torch.sub(P[:, :width], self.snapshot["output"], out=P[:, width:])
         before = self._chosen(self._features, iteration).flatten(1, 2)
-        C = torch.cat([features - before, before], dim=2)
-        total = C.new_zeros(len(C)) if value else None
-        by_features = torch.zeros_like(features)
-        for segment in self._segments:
-            columns = slice(segment.start, segment.stop)
-            rows = self._counted_rows(segment, iteration, features)
-            counted = C if rows is None else C * rows
-            P_columns = P[:, :, columns]
-            # A stands in both halves of P and z in both halves' sum of c: of either square, half is enough.
-            gram = long_product(P_columns, P_columns[:, : 2 * width if value else width])
-            by_features.baddbmm_(counted, gram[:, :, :width], alpha=2 * self.scale)
-            gradients["output"][:, :, columns].baddbmm_(
-                features.transpose(1, 2) @ counted, P_columns, alpha=2 * self.scale
-            )
-            if value:
-                total += self.scale * (gram * (counted.transpose(1, 2) @ counted)).sum((1, 2))
-        extras = self.hypernetwork.derive(trace, by_features)
+        every = _Rows(trace.features, trace.features - before, before)
+        product, of_every = every.product(), P.new_zeros(len(P), 2 * width, 2 * width if value else width)
+        by_features = torch.zeros_like(trace.features)
+        total = P.new_zeros(len(P)) if value else None
+        for segment, apart in zip(self._segments, self._apart, strict=True):
+            P_columns = P[:, :, segment.start : segment.stop]
+            # A stands in both halves of P: of the gradient by c, the upper half is that by z.
+            gram = long_product(P_columns, P_columns[:, : of_every.shape[2]])
+            counted = product
+            for rows, sign in self._terms(segment, apart, every, iteration):
+                if rows is every:
+                    of_every += gram
+                else:
+                    counted = rows.product() if sign > 0 else product - rows.product()
+                    rows.add(by_features, gram, sign)
+                    if value:
+                        total += sign * rows.value(gram)
+            gradients["output"][:, :, segment.start : segment.stop].baddbmm_(counted, P_columns, alpha=2 * self.scale)
+        every.add(by_features, of_every, 1)
+        if value:
+            total = self.scale * (total + every.value(of_every))
+        extras = self.hypernetwork.derive(trace, by_features.mul_(2 * self.scale))
         del extras["task_embeddings"]  # those of earlier tasks stay as they are
         for name, extra in extras.items():
             gradients[name] = gradients[name] + extra
         return total
+
+    def _terms(
+        self, segment: Segment, apart: Tensor | None, every: "_Rows", iteration: int
+    ) -> list[tuple["_Rows", int]]:
+        """Return rows whose sums, with their signs, are that over the rows that count in ``segment``."""
+        if segment.counted is None:
+            return [(every, 1)]
+        if apart is None:
+            return [(every.scaled(self._counted_rows(segment, iteration, every.before)), 1)]
+        some = every.of_chunks(apart, self.hypernetwork.num_chunks)
+        return [(some, 1)] if segment.counted[0, apart[0]] else [(every, 1), (some, -1)]
+
+
+def _chunks_apart(segment: Segment) -> Tensor | None:
+    """Return the chunks that count in ``segment``, or those that do not where they are fewer.
+
+    None where the tasks differ in them, or all count.
+    """
+    if segment.counted is None or not (segment.counted == segment.counted[0]).all():
+        return None
+    counted = segment.counted[0]
+    return (counted if counted.sum() <= len(counted) / 2 else ~counted).nonzero().flatten()
+
+
+class _Rows(NamedTuple):
+    """Rows of C, one an earlier task and chunk: z, z - z* and z*, each ``[R, rows, h + 1]``; ``chunks`` if not all."""
+
+    features: Tensor
+    change: Tensor
+    before: Tensor
+    chunks: Tensor | None = None
+    num_chunks: int = 0
+
+    def of_chunks(self, chunks: Tensor, num_chunks: int) -> "_Rows":
+        """Return the rows of some chunks of every task."""
+        parts = (x.unflatten(1, (-1, num_chunks))[:, :, chunks].flatten(1, 2) for x in self[:3])
+        return _Rows(*parts, chunks, num_chunks)
+
+    def scaled(self, factor: Tensor) -> "_Rows":
+        """Return all rows times ``factor [R, rows, 1]``."""
+        return _Rows(*(x * factor for x in self[:3]))
+
+    def product(self) -> Tensor:
+        """Return z'C, which with P gives the gradient by A: ``[R, h + 1, 2 (h + 1)]``."""
+        z = self.features.transpose(1, 2)
+        return torch.cat([z @ self.change, z @ self.before], dim=2)
+
+    def add(self, by_features: Tensor, gram: Tensor, sign: int) -> None:
+        """Add C P P', the part by z, to ``by_features``, that of all rows."""
+        width = self.change.shape[2]
+        upper, lower = gram[:, :width, :width], gram[:, width:, :width]
+        if self.chunks is None:
+            by_features.baddbmm_(self.change, upper, alpha=sign).baddbmm_(self.before, lower, alpha=sign)
+            return
+        part = torch.baddbmm(self.change @ upper, self.before, lower)
+        by_chunk = by_features.unflatten(1, (-1, self.num_chunks))
+        by_chunk[:, :, self.chunks] += sign * part.unflatten(1, (-1, len(self.chunks)))
+
+    def value(self, gram: Tensor) -> Tensor:
+        """Return <P P', C'C> of each run, ``[R]``."""
+        C = torch.cat([self.change, self.before], dim=2)
+        return ((C @ gram) * C).sum((1, 2))
 
 
 def choose_form(hypernetwork: ChunkedHypernetwork, num_tasks: int) -> type[OutputRegulariser]:
