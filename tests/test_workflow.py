@@ -64,7 +64,7 @@ def write_tiny_configuration(folder, **changes):
     path.write_text(yaml.safe_dump(config))
 
 
-@pytest.mark.parametrize("target", ["demo", "tables", "figures", "publish"])
+@pytest.mark.parametrize("target", ["demo", "tables", "figures", "publish", "bench"])
 @pytest.mark.parametrize("profile", ["profiles/default", "none"])
 def test_every_target_can_be_planned(clone, target, profile):
     code, output = snakemake(clone, "-n", "--cores", "1", "--workflow-profile", profile, target)
