@@ -18,6 +18,8 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/toy.smk"
+include: "workflow/rules/landscape.smk"
 include: "workflow/rules/benchmark.smk"
 
 
@@ -32,16 +34,21 @@ rule demo:
     input:
         table_files("demo"),
         figure_files("demo"),
+        PLANE_FIGURES["split_digits_plane"],
 
 
 rule tables:
     input:
         [table_files(name) for name in common_collections()],
+        [path for path in TOY if path.startswith("results/tables")],
 
 
 rule figures:
     input:
         [figure_files(name) for name in common_collections()],
+        [path for path in TOY if path.startswith("results/figures")],
+        PLANE_FIGURES["split_mnist_plane"],
+        ["results/figures/benchmark.png", "results/figures/benchmark.pdf"],
 
 
 # Every other collection is a target by its name.

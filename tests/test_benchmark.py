@@ -106,16 +106,18 @@ def test_measurements_become_a_summary_a_page_and_a_figure(tables, tmp_path, mon
     for name, table in tables.items():
         files[name] = tmp_path / f"{name}.csv"
         table.to_csv(files[name], index=False)
-    summary, page = tmp_path / "summary.json", tmp_path / "summary.md"
+    summary, keys, page = (tmp_path / name for name in ("summary.json", "keys.md", "summary.md"))
     arguments = [part for name, path in files.items() for part in (f"--{name}", str(path))]
-    arguments += ["--threads", "2", "--summary", str(summary), "--markdown", str(page)]
+    arguments += ["--threads", "2", "--summary", str(summary), "--keys", str(keys), "--markdown", str(page)]
     monkeypatch.setattr(sys, "argv", ["summarise_benchmark", *arguments])
     summarise_benchmark.main()
     written = json.loads(summary.read_text())
     assert written["regulariser_speedup_t99"] == 12.5
     assert written["machine"]["threads"] == 2
-    assert "hypercl_over_ours_split" in page.read_text()
-    assert "not measured" in page.read_text()
+    assert keys.read_text().strip() in page.read_text()
+    (line,) = [line for line in keys.read_text().splitlines() if "regulariser_speedup_t99" in line]
+    assert line.endswith("12.50 |")
+    assert "not measured" in keys.read_text()
     with style.figure_style():
         figure = plot_benchmark.draw(REGULARISER, written["machine"])
     time, memory = figure.axes
@@ -239,7 +241,7 @@ def test_other_repositories_find_mnist_as_it_was_distributed():
         found = read.read_image_file(raw / "train-images-idx3-ubyte")
         assert torch.equal(found, torch.from_numpy(images.train_images))
         assert torch.equal(read.read_label_file(raw / "t10k-labels-idx1-ubyte"), torch.from_numpy(images.test_labels))
-        assert (raw / "t10k-images-idx3-ubyte.gz").is_file()
+        assert (folder / "MNIST" / "t10k-images-idx3-ubyte.gz").is_file()
 
 
 def test_the_files_are_the_original_ones(mnist_dir, tmp_path):

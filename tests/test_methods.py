@@ -211,6 +211,51 @@ def test_the_stronger_the_regulariser_the_less_earlier_networks_move(build, form
     assert (moved[-1] < 0.2 * moved[0]).all()
 
 
+@pytest.mark.parametrize("form", ["exact", "explicit"])
+def test_without_looking_ahead_the_regulariser_does_nothing_in_a_tasks_first_iteration(build, form):
+    regularisers = {
+        "ahead": {"beta": 100.0, "form": form},
+        "present": {"beta": 100.0, "form": form, "look_ahead": False},
+        "none": {"beta": 0.0, "form": form},
+    }
+    after = {}
+    for name, settings in regularisers.items():
+        changes = {f"{HNET}.regulariser.{key}": value for key, value in settings.items()}
+        method, sequence = build(changes=CALM | changes)
+        learn(method, sequence, [0])
+        learn(method, sequence, [1], iterations=1)
+        after[name] = method.classifier.hypernetwork.shared["output"].detach()
+    torch.testing.assert_close(after["present"], after["none"])
+    assert (after["ahead"] - after["none"]).abs().max() > 1e-4
+
+
+def test_an_embedding_can_start_where_the_previous_task_left_its_own(build):
+    method, sequence = build(changes={f"{HNET}.hypernetwork.embedding_start": "previous"})
+    learn(method, sequence, [0])
+    embeddings = method.classifier.hypernetwork.task_embeddings
+    assert not torch.equal(embeddings[1], embeddings[0])
+    method.begin_task(1)
+    assert torch.equal(embeddings[1], embeddings[0])
+
+
+def test_noise_on_an_embedding_is_another_one_in_every_iteration_and_depends_on_the_seed_alone(build):
+    noisy = {f"{HNET}.hypernetwork.embedding_noise": 0.5}
+    (method, _), (again, _), (alone, _), (plain, _) = (
+        build(changes=noisy),
+        build(changes=noisy),
+        build(changes=noisy, seeds=[2]),
+        build(),
+    )
+    for each in (method, again, alone, plain):
+        each.begin_task(0)
+    weights = [method.classifier._trainer.weights(iteration) for iteration in range(40)]
+    assert all(not torch.equal(weights[0], other) for other in weights[1:])
+    assert torch.equal(weights[7], again.classifier._trainer.weights(7))
+    torch.testing.assert_close(weights[7][1:], alone.classifier._trainer.weights(7))
+    assert not torch.equal(weights[7], plain.classifier._trainer.weights(7))
+    assert torch.equal(plain.classifier._trainer.weights(0), plain.classifier._trainer.weights(7))
+
+
 def test_only_its_own_head_holds_an_earlier_task_where_that_is_asked_for(build):
     held, method = change_of_first_network(build, 100.0, outputs="own_head")
     *_, weight, _ = method.classifier.target.unpack(held)

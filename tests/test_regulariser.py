@@ -9,6 +9,7 @@ from torch.nn import functional
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.regulariser import (
     FORMS,
+    REFERENCES,
     ExactRegulariser,
     ExplicitRegulariser,
     choose_form,
@@ -387,3 +388,49 @@ def test_the_exact_form_is_chosen_at_the_papers_settings(facts):
 
 def test_the_explicit_form_is_chosen_where_the_features_outnumber_the_weights_of_a_chunk():
     assert choose_form(make_network(64, chunk_size=8, hidden=(100,)), 1) is ExplicitRegulariser
+
+
+@pytest.mark.parametrize("activation", ["elu", "sigmoid"])
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_other_references_are_what_they_are_called(reference, activation):
+    torch.manual_seed(0)
+    hypernetwork = make_network(17, activation=activation)
+    step = {name: 0.1 * torch.randn_like(value) for name, value in hypernetwork.shared.items()}
+    shifted = {name: value.detach() + step[name] for name, value in hypernetwork.shared.items()}
+    regulariser = REFERENCES[reference](hypernetwork, snapshot_of(hypernetwork), 0.3, [[(0, 17)]] * 2)
+    value, gradients = apply(regulariser, shifted)
+
+    def expected_value(run, shared):
+        total = 0
+        for task in range(2):
+            embedding = hypernetwork.task_embeddings[task][run].detach()
+            if reference == "present":
+                ahead = {name: value + step[name] for name, value in shared.items()}
+                change = generate(ahead, run, embedding, activation) - generate(shared, run, embedding, activation)
+            else:  # a central difference along the step, from far closer
+                near = 1e-4
+                there, back = ({n: v + sign * near * step[n] for n, v in shared.items()} for sign in (1, -1))
+                change = generate(there, run, embedding, activation) - generate(back, run, embedding, activation)
+                change = change / (2 * near)
+            total = total + change[:17].square().sum()
+        return 0.3 / 2 * total
+
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in hypernetwork.shared.items()}
+    expected = torch.stack([expected_value(run, leaves) for run in range(2)])
+    assert_near(value, expected.detach(), 1e-5)
+    for (name, found), by_hand in zip(
+        gradients.items(), torch.autograd.grad(expected.sum(), leaves.values()), strict=True
+    ):
+        assert_near(found, by_hand, 1e-5, name)
+
+
+def test_to_first_order_a_small_step_changes_as_much_as_between_present_and_ahead():
+    torch.manual_seed(0)
+    hypernetwork = make_network(17)
+    shifted = {n: v.detach() + 1e-5 * torch.randn_like(v) for n, v in hypernetwork.shared.items()}
+    values = [
+        apply(form(hypernetwork, snapshot_of(hypernetwork), 0.3, [[(0, 17)]] * 2), shifted)[0]
+        for form in (*REFERENCES.values(), ExplicitRegulariser)
+    ]
+    torch.testing.assert_close(values[0], values[1], rtol=1e-3, atol=0)
+    torch.testing.assert_close(values[0], values[2], rtol=1e-3, atol=0)

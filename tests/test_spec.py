@@ -286,6 +286,12 @@ def test_what_an_extension_gets_wrong_is_named(write_extension, content, named):
         assert part in str(error.value)
 
 
+def test_a_reference_that_needs_a_look_ahead_is_refused_without_one(write_experiment):
+    changes = {"methods.hnet_ent.regulariser.reference": "present", "methods.hnet_ent.regulariser.look_ahead": False}
+    with pytest.raises(ConfigurationError, match=r"methods\.hnet_ent\.regulariser\.look_ahead = False goes with"):
+        load_experiment(write_experiment(changes))
+
+
 def test_a_condition_that_is_too_narrow_for_the_tasks_is_refused(write_experiment):
     with pytest.raises(ConfigurationError, match=r"methods\.hnet_r\.replay\.condition = 1 .* at least 2"):
         load_experiment(write_experiment({"methods.hnet_r.replay.condition": 1}))

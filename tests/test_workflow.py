@@ -83,8 +83,9 @@ def test_the_default_target_is_the_demo_and_trains_every_method_in_packs(clone):
 def test_tables_and_figures_from_cached_results_plan_no_training(clone):
     code, output = snakemake(clone, "-n", "--cores", "1", "tables", "figures")
     assert code == 0, output
-    drawn = {f"plot_{figure}" for figure in ("final_accuracy", "accuracy_matrix", "replay_samples", "confidence")}
-    assert set(planned(output)) == {"tables", "figures", "make_table", "compare_variants", *drawn}
+    shown = ("final_accuracy", "accuracy_matrix", "replay_samples", "confidence", "toy", "landscape", "benchmark")
+    drawn = {f"plot_{figure}" for figure in shown}
+    assert set(planned(output)) == {"tables", "figures", "make_table", "compare_variants", "compare_toy", *drawn}
 
 
 def test_computing_the_paper_plans_every_method_and_seed(clone):
@@ -115,6 +116,10 @@ def test_an_interpreter_that_cannot_import_torch_draws_every_table_and_figure(cl
             ],
         }.items()
         for name in names
+    ]
+    targets += [
+        "results/tables/toy.md",
+        *(f"results/figures/{n}.png" for n in ("toy", "split_mnist_plane", "benchmark")),
     ]
     code, output = snakemake(clone, "--cores", "1", "tables", "figures", PYTHONPATH=str(tmp_path / "without"))
     assert code == 0, output
@@ -233,10 +238,10 @@ def test_a_results_directory_that_cannot_be_written_stops_before_any_job(clone):
 
 
 def test_the_readme_shows_the_table_that_the_cached_results_give(clone):
-    tables = [f"results/tables/{name}.md" for name in ("table1", "entropy", "entropy_test")]
+    tables = [f"results/tables/{name}.md" for name in ("table1", "entropy", "entropy_test", "toy")]
     code, output = snakemake(clone, "--cores", "1", *tables)
     assert code == 0, output
-    for table in tables:
+    for table in [*tables, "results/cached/benchmark/keys.md"]:
         assert (clone / table).read_text().strip() in (REPOSITORY / "README.md").read_text()
 
 

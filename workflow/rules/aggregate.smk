@@ -130,16 +130,30 @@ rule publish:
         " --published-as {params.published_as:q}"
         " && mkdir -p results/samples results/cached/replay_samples"
         " && find results/samples -name '*_mnist.npz' -exec cp {{}} results/cached/replay_samples/ ';'"
-        " && find results/tables -name '*_confidence.csv' -exec cp {{}} results/cached/ ';') 2>&1 | tee {log}"
+        " && find results/tables '(' -name '*_confidence.csv' -o -name toy.csv -o -name toy_curves.csv"
+        " -o -name split_mnist_plane.npz ')'"
+        " -exec cp {{}} results/cached/ ';'"
+        " && mkdir -p results/benchmarks results/cached/benchmark"
+        " && find results/benchmarks -maxdepth 1 -type f -not -name 'benchmark.p*' -exec cp {{}} results/cached/benchmark/ ';') 2>&1 | tee {log}"
 
 
 # What the README shows of the results, so that it can be no older than results/cached.
 rule readme:
     input:
-        tables=expand("results/tables/{name}.md", name=["table1", "entropy", "entropy_test"]),
+        tables=[
+            *expand("results/tables/{name}.md", name=["table1", "entropy", "entropy_test", "toy"]),
+            "results/cached/benchmark/keys.md",
+        ],
         figures=expand(
             "results/figures/{name}.png",
-            name=["table1_final_accuracy", "table1_replay_samples_split_mnist", "entropy_confidence"],
+            name=[
+                "table1_final_accuracy",
+                "table1_replay_samples_split_mnist",
+                "entropy_confidence",
+                "toy",
+                "split_mnist_plane",
+                "benchmark",
+            ],
         ),
     log:
         "results/logs/readme.log",

@@ -49,7 +49,11 @@ def configured_experiments():
                     f"config/config.yaml: collections.{collection}.confidence_of = '{named}' is not allowed. Allowed: "
                     f"an experiment of a collection that runs hnet_ent, {', '.join(measured)}."
                 )
-        return experiments
+        # With task embeddings in a plane, which are looked at as a whole: the demo's and the paper's.
+        planes = {
+            n: load_experiment(f"config/experiments/{n}.yaml") for n in ("split_digits_plane", "split_mnist_plane")
+        }
+        return experiments, planes
     except ConfigurationError as error:
         raise WorkflowError(str(error)) from None
 
@@ -62,8 +66,12 @@ def require_writable_results():
         raise WorkflowError(str(error)) from None
 
 
-EXPERIMENTS = configured_experiments()
+EXPERIMENTS, PLANES = configured_experiments()
 require_writable_results()
+
+# What is no collection, because its measure is an error, or a map.
+TOY = ["results/tables/toy.md", "results/tables/toy_verdicts.csv", "results/figures/toy.png", "results/figures/toy.pdf"]
+PLANE_FIGURES = {name: [f"results/figures/{name}.{kind}" for kind in ("png", "pdf")] for name in PLANES}
 
 
 wildcard_constraints:
@@ -245,6 +253,17 @@ def training_hash(wildcards, seeds):
     return "-".join(spec.hash for spec in specs)
 
 
+def toy_table(name):
+    """A table of the one-dimensional regression: cached or fresh."""
+    return f"results/{'cached' if config['results_source'] == 'cached' else 'tables'}/{name}.csv"
+
+
+def landscape_file(wildcards):
+    """What was measured over the plane of task embeddings: cached or fresh, that of the demo always fresh."""
+    cached = config["results_source"] == "cached" and wildcards.plane != "split_digits_plane"
+    return f"results/{'cached' if cached else 'tables'}/{wildcards.plane}.npz"
+
+
 def peers():
     """Other repositories that are there, as arguments of measure_peers.py."""
     wanted = config["peers"] if config["bench_variant"] == "full" else {}
@@ -265,4 +284,7 @@ def closing_words():
         lines.append(collection["title"])
         lines += [path.read_text() for path in made if path.suffix == ".md"]
         lines += ["Written:", *(f"  {path}" for path in made), ""]
+    others = [Path(path) for path in [*TOY, *sum(PLANE_FIGURES.values(), [])]]
+    if further := [path for path in others if path.exists() and path.stat().st_mtime >= STARTED]:
+        lines += ["Further pictures and tables:", *(f"  {path}" for path in further), ""]
     return "\n".join(lines)

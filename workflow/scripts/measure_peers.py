@@ -35,7 +35,7 @@ from measure_iteration_cost import SCENARIOS, build
 HYPERCL, CONTINUAL_LEARNING = "chrhenning/hypercl", "GMvandeVen/continual-learning"
 COLUMNS = ["peer", "experiment", "scenarios", "method", "theirs_milliseconds", "ours_milliseconds", "ratio"]
 EXPERIMENTS = {"split": "split_mnist", "perm": "permuted_mnist"}
-HYPERCL_ITERATIONS = {"split": 100, "perm": 20}  # a task
+HYPERCL_ITERATIONS = {"split": (50, 150), "perm": (10, 60)}  # a task, in two runs, as below
 THEIR_OPTIONS = {"fine_tune": [], "si": ["--si"], "dgr_distill": ["--replay=generative", "--distill"]}
 THEIR_SCENARIOS = dict(zip(SCENARIOS, ("task", "domain", "class"), strict=True))
 THEIR_ITERATIONS = (100, 400)  # a task, in two runs: what is done once drops out of the difference
@@ -101,7 +101,10 @@ def beside(peer: str, mode: str, method: str, wanted, dataset, measure_theirs) -
 
 @contextmanager
 def mnist_files(dataset: data.Dataset) -> Iterator[Path]:
-    """Yield a folder with MNIST's four files as they were distributed, packed and unpacked, in MNIST/MNIST/raw."""
+    """Yield a folder with MNIST's four files as they were distributed, where either repository looks for them.
+
+    Packed in MNIST (hypercl), unpacked in MNIST/MNIST/raw (continual-learning, through torchvision).
+    """
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "MNIST" / "MNIST" / "raw"
         raw.mkdir(parents=True)
@@ -109,18 +112,22 @@ def mnist_files(dataset: data.Dataset) -> Iterator[Path]:
             array = getattr(dataset, key).astype(np.uint8)
             content = struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
             (raw / name).write_bytes(content)
-            (raw / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+            (Path(folder) / "MNIST" / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
         yield Path(folder)
 
 
 def hypercl(mode: str, folder: Path, arguments: argparse.Namespace) -> float:
     """Return milliseconds an iteration of HNET in CL1, averaged over the tasks."""
     script = Path(__file__).parent / "peers" / "hypercl.py"
-    iterations = HYPERCL_ITERATIONS[mode]
-    command = [sys.executable, str(script), f"--repository={arguments.hypercl}", f"--mode={mode}"]
-    command += [f"--iterations={iterations}", f"--data={folder / 'MNIST' / 'MNIST' / 'raw'}"]
-    found = output_of(command, None, arguments.threads, r"seconds of training: ([\d. ]+)")
-    return 1000 * fmean(map(float, found.split())) / iterations
+
+    def seconds(iterations: int) -> float:
+        command = [sys.executable, str(script), f"--repository={arguments.hypercl}", f"--mode={mode}"]
+        command += [f"--iterations={iterations}", f"--data={folder}", f"--threads={arguments.threads}"]
+        found = output_of(command, None, arguments.threads, r"seconds of training: ([\d. ]+)")
+        return fmean(map(float, found.split()))
+
+    short, long = HYPERCL_ITERATIONS[mode]
+    return 1000 * (seconds(long) - seconds(short)) / (long - short)
 
 
 def continual_learning(method: str, wanted: tuple[str, ...], folder: Path, arguments: argparse.Namespace) -> float:

@@ -112,7 +112,9 @@ class Case:
         build()[1]()  # what libraries set aside at their first call is not the form's
         gc.collect()
         peak = timing.peak_memory(lambda: build()[1](), self._device)
-        return peak, sum(value.nbytes for value in vars(build()[0]).values() if isinstance(value, Tensor))
+        regulariser, call = build()
+        call()
+        return peak, sum(value.nbytes for value in vars(regulariser).values() if isinstance(value, Tensor))
 
 
 def target_network(experiment: Experiment) -> TargetMLP:

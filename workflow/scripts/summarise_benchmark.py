@@ -24,6 +24,18 @@ from hnetcl.records import method_rank
 
 SPLIT, PERMUTED, PERMUTED_100 = "SplitMNIST", "PermutedMNIST-10", "PermutedMNIST-100"
 HNET, DIRECT, HYPERCL = "HNET+ENT", "None (fine-tune)", "chrhenning/hypercl"
+MEANINGS = {
+    "regulariser_speedup_t99": "explicit over exact regulariser, 99 earlier tasks, PermutedMNIST-100",
+    "regulariser_growth": "exact regulariser, 99 over 9 earlier tasks, PermutedMNIST-10",
+    "hnet_over_plain_split": "iteration of HNET over direct training, SplitMNIST",
+    "hnet_over_plain_permuted": "the same, PermutedMNIST-10",
+    "task10_over_task2": "iteration of HNET at task 10 over task 2, PermutedMNIST-10",
+    "fraction_of_limit_split": "least possible over measured time of HNET's iteration, SplitMNIST",
+    "fraction_of_limit_permuted": "the same, PermutedMNIST-10",
+    "hypercl_over_ours_split": "iteration of the authors' code over ours, HNET in CL1, SplitMNIST",
+    "hypercl_over_ours_permuted": "the same, PermutedMNIST-10",
+    "pack20_over_pack1": "iteration of 20 seeds at once over one seed, PermutedMNIST-10, on a GPU",
+}
 TABLES = ("regulariser", "pair", "methods", "packs", "limit", "peers")
 
 
@@ -34,6 +46,7 @@ def main() -> None:
         parser.add_argument(f"--{table}", required=True, metavar="CSV", nargs="+")
     parser.add_argument("--threads", required=True, type=int, help="CPU threads that were used")
     parser.add_argument("--summary", required=True, metavar="JSON", help="written: the key numbers")
+    parser.add_argument("--keys", required=True, metavar="MD", help="written: the key numbers as a table")
     parser.add_argument("--markdown", required=True, metavar="MD", help="written: all tables")
     arguments = parser.parse_args()
     tables = {
@@ -44,6 +57,8 @@ def main() -> None:
     keys = key_numbers(**tables)
     with written_whole(arguments.summary) as aside:
         aside.write_text(json.dumps({**keys, "machine": machine}, indent=2) + "\n")
+    with written_whole(arguments.keys) as aside:
+        aside.write_text(key_table(keys, machine))
     with written_whole(arguments.markdown) as aside:
         aside.write_text(page(keys, machine, tables))
 
@@ -109,14 +124,22 @@ def describe_machine(threads: int, where: str) -> dict[str, str | int]:
     }
 
 
+def key_table(keys: dict[str, float | None], machine: dict) -> str:
+    """Return the key numbers, what they are, and where they were measured, as Markdown."""
+    where = "" if machine["device"] == "cpu" else f", {machine['device']}"
+    rows = [(name, MEANINGS[name], "not measured" if value is None else f"{value:.2f}") for name, value in keys.items()]
+    table = pd.DataFrame(rows, columns=["key", "what", "ratio"])
+    return (
+        table.to_markdown(index=False, disable_numparse=True, colalign=("left", "left", "right"))
+        + f"\n\n{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads{where}, "
+        f"{machine['date']}; ratios of medians.\n"
+    )
+
+
 def page(keys: dict[str, float | None], machine: dict, tables: dict[str, pd.DataFrame]) -> str:
     """Return all tables as Markdown."""
-    shown = {name: "not measured" if value is None else f"{value:g}" for name, value in keys.items()}
-    where = "" if machine["device"] == "cpu" else f", {machine['device']}"
     parts = [
-        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads{where}, {machine['date']}. "
-        "Milliseconds are medians.",
-        pd.Series(shown, name="ratio").rename_axis("key").reset_index().to_markdown(index=False, disable_numparse=True),
+        key_table(keys, machine).rstrip(),
         "**The output regulariser**, milliseconds for its gradient by the number of earlier tasks",
         _markdown(tables["regulariser"].pivot_table("milliseconds", ["experiment", "form"], "tasks")),
         "**Its memory**, MiB at most, what is stored for the whole task included",
@@ -131,7 +154,10 @@ def page(keys: dict[str, float | None], machine: dict, tables: dict[str, pd.Data
         _markdown(_against_limit(tables["limit"])),
     ]
     if len(tables["peers"]):
-        parts += ["**Other repositories**, milliseconds an iteration", tables["peers"].to_markdown(index=False)]
+        parts += [
+            "**Other repositories**, milliseconds an iteration",
+            tables["peers"].to_markdown(index=False, floatfmt=".2f"),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -159,7 +185,8 @@ def _against_limit(limit: pd.DataFrame) -> pd.DataFrame:
 
 
 def _markdown(frame: pd.DataFrame, digits: int = 2) -> str:
-    return frame.reset_index().to_markdown(index=False, floatfmt=f".{digits}f", missingval="–")
+    text = frame.astype(object).map(lambda value: "–" if pd.isna(value) else f"{value:.{digits}f}").reset_index()
+    return text.to_markdown(index=False, disable_numparse=True)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,12 @@ class ChunkedHypernetwork:
     ``[R, h + 1, chunk_size]``, the last two homogeneous (see ``layers``). ``task_embeddings`` holds one tensor
     ``[R, e]`` a task.
 
+    One chunk as large as the target network and chunk embeddings of width 0 make the full hypernetwork of the paper's
+    regression; ``heads`` are the sizes of its parts, each initialised as an output layer of its own.
+
+    ``embedding_start`` and ``embedding_noise`` are kept for whoever trains the network: whether a task's embedding
+    starts from its "own" draw or from the "previous" task's, and the standard deviation of noise on it in training.
+
     Initialisation as published: Xavier-uniform weights, zero biases, N(0, 1) embeddings, all drawn at once; networks of
     different ``name`` draw from different random streams.
     """
@@ -46,10 +52,14 @@ class ChunkedHypernetwork:
         hidden: Sequence[int],
         activation: str,
         chunk_size: int,
+        heads: Sequence[int] | None = None,
+        embedding_start: str = "own",
+        embedding_noise: float = 0.0,
         name: str = "hypernetwork",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ):
+        self.name, self.embedding_start, self.embedding_noise = name, embedding_start, embedding_noise
         self.target_size = target_size
         self.chunk_size = chunk_size
         self.num_chunks = ceil(target_size / chunk_size)
@@ -69,7 +79,10 @@ class ChunkedHypernetwork:
             self.shared[f"hidden_{layer}"] = draw(
                 f"hidden layer {layer}", lambda g, i=fan_in, o=fan_out: xavier_affine(g, i, o)
             )
-        self.shared["output"] = draw("output layer", lambda g: xavier_affine(g, widths[-1], chunk_size))
+        self.shared["output"] = draw(
+            "output layer",
+            lambda g: torch.cat([xavier_affine(g, widths[-1], size) for size in heads or [chunk_size]], dim=1),
+        )
         self.task_embeddings = [
             draw(f"task embedding {task}", lambda g: torch.randn(task_embedding, generator=g))
             for task in range(num_tasks)

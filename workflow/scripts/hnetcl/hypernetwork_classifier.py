@@ -59,17 +59,20 @@ class HypernetworkClassifier:
 
     def step(self, batch: Batch, iteration: int) -> Tensor:
         """One iteration of section 2.1: the task's gradient, then the protected step. Return the loss, ``[R]``."""
-        weights = self._trainer.weights()
+        weights = self._trainer.weights(iteration)
         logits = self.target.logits(self.target.unpack(weights), batch.x, self.outputs.head(self._task))
         loss = cross_entropy(logits, batch.labels)
         self._trainer.step(*torch.autograd.grad(loss.sum(), weights), iteration)
         return loss.detach()
 
-    @torch.no_grad()
     def _task_networks(self, tasks: Sequence[int]) -> list[Tensor]:
         """Return the networks of ``tasks``, each with its own head only, stacked: ``[R * tasks, *shape]``."""
-        hypernetwork = self.hypernetwork
-        flat = hypernetwork.weights(hypernetwork.features(hypernetwork.embeddings(tasks)))
+        return self.networks_at(self.hypernetwork.embeddings(tasks), tasks)
+
+    @torch.no_grad()
+    def networks_at(self, embeddings: Tensor, tasks: Sequence[int]) -> list[Tensor]:
+        """Return the networks at ``embeddings [R, n, e]``, each with the head of its one of ``tasks`` (n), stacked."""
+        flat = self.hypernetwork.weights(self.hypernetwork.features(embeddings))
         *hidden, weight, bias = self.target.unpack(flat.flatten(0, 1))
         units = self.outputs.units(tasks).to(weight.device).repeat(len(flat), 1)  # [R * tasks, classes of a task]
         rows = torch.arange(len(units), device=weight.device).unsqueeze(1)

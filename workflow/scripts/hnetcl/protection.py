@@ -8,8 +8,9 @@ from torch import Tensor
 
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.optimiser import Adam
-from hnetcl.regulariser import FORMS, ExactRegulariser, OutputRegulariser, choose_form, draw_subsets
+from hnetcl.regulariser import FORMS, REFERENCES, ExactRegulariser, OutputRegulariser, choose_form, draw_subsets
 from hnetcl.spec import OptimisationSpec
+from hnetcl.streams import NormalNoise
 
 
 class ProtectedHypernetwork:
@@ -48,7 +49,10 @@ class ProtectedHypernetwork:
         return self._snapshot
 
     def begin_task(self, task: int) -> None:
-        """Take the snapshot and start Adam anew."""
+        """Take the snapshot and start Adam anew, and the embedding from the previous one where that is asked for."""
+        if task and self.hypernetwork.embedding_start == "previous":
+            with torch.no_grad():
+                self.hypernetwork.task_embeddings[task].copy_(self.hypernetwork.task_embeddings[task - 1])
         self._start(task, {name: value.detach().clone() for name, value in self.hypernetwork.shared.items()})
 
     def _start(self, task: int, snapshot: Mapping[str, Tensor]) -> None:
@@ -57,6 +61,11 @@ class ProtectedHypernetwork:
         adam = self._optimisation
         self._adam = Adam(trained, adam.learning_rate, adam.betas, adam.epsilon)
         self._regulariser = self._make_regulariser(task) if task else None
+        embedding = trained["task_embedding"]
+        self._noise = None
+        if self.hypernetwork.embedding_noise:
+            purpose = (self.hypernetwork.name, "embedding noise", task)
+            self._noise = NormalNoise(self._seeds, *purpose, shape=embedding.shape[1:], device=embedding.device)
 
     def _make_regulariser(self, task: int) -> OutputRegulariser | None:
         settings = self._settings
@@ -66,19 +75,22 @@ class ProtectedHypernetwork:
         if settings["tasks"] != "all":
             subsets = draw_subsets(self._seeds, task, settings["tasks"], self._optimisation.iterations)
         held = task if subsets is None else settings["tasks"]
-        form = FORMS.get(settings["form"]) or choose_form(self.hypernetwork, held)
+        form = REFERENCES.get(settings.get("reference")) or FORMS.get(settings["form"])
+        form = form or choose_form(self.hypernetwork, held)
         if subsets is not None:
             subsets = subsets.to(self._snapshot["output"].device)
         counted = [self._counted(earlier) for earlier in range(task)]
         return form(self.hypernetwork, self._snapshot, settings["beta"], counted, subsets)
 
     @torch.no_grad()
-    def weights(self) -> Tensor:
+    def weights(self, iteration: int) -> Tensor:
         """Generate the weights for the present task, surplus included: a leaf to derive the task's loss by.
 
         ``[R, chunks * chunk_size]``.
         """
         embedding = self.hypernetwork.task_embeddings[self._task]
+        if self._noise is not None:
+            embedding = embedding + self.hypernetwork.embedding_noise * self._noise[iteration]
         self._trace = self.hypernetwork.trace(embedding.unsqueeze(1))
         return self.hypernetwork.weights(self._trace.features).flatten(1).requires_grad_()
 
@@ -91,12 +103,17 @@ class ProtectedHypernetwork:
         gradients = self.hypernetwork.gradients(self._trace, by_weights)
         gradients["task_embedding"] = gradients.pop("task_embeddings").squeeze(1)
         if self._regulariser is not None:
-            shifted = {
-                name: self._adam.look_ahead(name, gradients[name], self._workspace(name))
-                for name in self.hypernetwork.shared
-            }
-            self._regulariser.value_and_add_gradient(shifted, gradients, iteration)
+            self._regulariser.value_and_add_gradient(self._ahead(gradients), gradients, iteration)
         self._adam.step(gradients)
+
+    def _ahead(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the shared parameters one step of the task's ``gradients`` ahead, as they are where that is off."""
+        if not self._settings.get("look_ahead", True):
+            return {name: value.detach() for name, value in self.hypernetwork.shared.items()}
+        return {
+            name: self._adam.look_ahead(name, gradients[name], self._workspace(name))
+            for name in self.hypernetwork.shared
+        }
 
     def _workspace(self, name: str) -> Tensor | None:
         exact = isinstance(self._regulariser, ExactRegulariser)

@@ -7,6 +7,7 @@ and the square is summed over all weights that count. Both forms below give its 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -101,28 +102,67 @@ class OutputRegulariser(ABC):
 class ExplicitRegulariser(OutputRegulariser):
     """The published form: store every earlier task's weights, generate them anew in every iteration, compare."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        with torch.no_grad():
-            features = self.hypernetwork.features(self._embeddings, self.snapshot)
-            chunks = features @ self.snapshot["output"]
-        self._targets = chunks.unflatten(1, (self.num_tasks, -1))  # [R, tasks, chunks, chunk_size]
-
     @torch.enable_grad()
     def value_and_add_gradient(self, shifted, gradients, iteration, value=False):
         """See ``OutputRegulariser``."""
-        leaves = {name: value.detach().requires_grad_() for name, value in shifted.items()}
-        features = self.hypernetwork.features(self._chosen(self._embeddings, iteration), leaves)
-        change = features @ leaves["output"] - self._chosen(self._targets, iteration).flatten(1, 2)
+        leaves, change = self._leaves_and_change(shifted, iteration)
         total = change.new_zeros(len(change))
         for segment in self._segments:
             part = change[:, :, segment.start : segment.stop]
-            rows = self._counted_rows(segment, iteration, features)
+            rows = self._counted_rows(segment, iteration, change)
             total = total + (part if rows is None else part * rows).square().sum((1, 2))
         total = self.scale * total
         for name, extra in zip(leaves, torch.autograd.grad(total.sum(), leaves.values()), strict=True):
             gradients[name] = gradients[name] + extra
         return total.detach() if value else None
+
+    @cached_property
+    def _targets(self) -> Tensor:
+        """What the snapshot generates, ``[R, tasks, chunks, chunk_size]``."""
+        with torch.no_grad():
+            chunks = self._generate(self._embeddings, self.snapshot)
+        return chunks.unflatten(1, (self.num_tasks, -1))
+
+    def _generate(self, embeddings: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
+        return self.hypernetwork.features(embeddings, shared) @ shared["output"]
+
+    def _leaves_and_change(self, shifted: Mapping[str, Tensor], iteration: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the parameters to derive by and the change of every chunk, ``[R, tasks * chunks, chunk_size]``."""
+        leaves = _as_leaves(shifted)
+        after = self._generate(self._chosen(self._embeddings, iteration), leaves)
+        return leaves, after - self._chosen(self._targets, iteration).flatten(1, 2)
+
+
+class PresentReferenceRegulariser(ExplicitRegulariser):
+    """Not the paper's: earlier networks are held where the present parameters have them, not the snapshot.
+
+    || f(e_t, theta) - f(e_t, theta + delta) ||^2, derived by both theta; "reg = 1" of the authors' toy example. What
+    has drifted away since the task began is not brought back.
+    """
+
+    def _leaves_and_change(self, shifted, iteration):
+        leaves, step = self._leaves_and_step(shifted)
+        embeddings = self._chosen(self._embeddings, iteration)
+        after = {name: leaf + step[name] for name, leaf in leaves.items()}
+        return leaves, self._generate(embeddings, after) - self._generate(embeddings, leaves)
+
+    def _leaves_and_step(self, shifted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        leaves = _as_leaves(self.hypernetwork.shared)
+        return leaves, {name: value.detach() - leaves[name].detach() for name, value in shifted.items()}
+
+
+class FirstOrderRegulariser(PresentReferenceRegulariser):
+    """Not the paper's: the change to first order in the step, || J_f(theta) delta ||^2; "reg = 2" of the same."""
+
+    def _leaves_and_change(self, shifted, iteration):
+        leaves, step = self._leaves_and_step(shifted)
+        embeddings = self._chosen(self._embeddings, iteration)
+        _, change = torch.func.jvp(lambda shared: self._generate(embeddings, shared), (leaves,), (step,))
+        return leaves, change
+
+
+def _as_leaves(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().requires_grad_() for name, value in parameters.items()}
 
 
 class ExactRegulariser(OutputRegulariser):
@@ -264,6 +304,8 @@ def choose_form(hypernetwork: ChunkedHypernetwork, num_tasks: int) -> type[Outpu
 
 
 FORMS = {"exact": ExactRegulariser, "explicit": ExplicitRegulariser}
+# Where earlier networks are held, other than where the snapshot has them.
+REFERENCES = {"present": PresentReferenceRegulariser, "first_order": FirstOrderRegulariser}
 
 
 def draw_subsets(seeds: Sequence[int], task: int, size: int, iterations: int) -> Tensor | None:

@@ -242,6 +242,12 @@ def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:
             f"all that the dataset '{settings['dataset']}' has."
         )
     for method, own in settings["methods"].items():
+        regulariser = own.get("regulariser", {})
+        if not regulariser.get("look_ahead", True) and regulariser.get("reference", "snapshot") != "snapshot":
+            raise ConfigurationError(
+                f"{path} is not a valid configuration:\n  methods.{method}.regulariser.look_ahead = False goes with "
+                f"reference = snapshot alone: without a step ahead nothing has changed since 'present'."
+            )
         condition = own.get("replay", {}).get("condition")
         if condition is not None and condition < sequence["tasks"] - 1:
             raise ConfigurationError(

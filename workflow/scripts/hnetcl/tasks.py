@@ -118,7 +118,7 @@ class TaskSequence:
         for seed, run in zip(self.seeds, self._runs, strict=True):
             samples.append(torch.cat([run[t].train for t in tasks]))
             sources.append(torch.cat([torch.full_like(run[t].train, t) for t in tasks]))
-            orders.append(_endless_shuffle(len(samples[-1]), iterations * batch_size, stream(seed, "batches", task)))
+            orders.append(endless_shuffle(len(samples[-1]), iterations * batch_size, stream(seed, "batches", task)))
         order = torch.stack(orders)
         chosen = pad_sequence(samples, batch_first=True).gather(1, order)
         origin = pad_sequence(sources, batch_first=True).gather(1, order) if seen else None
@@ -171,7 +171,7 @@ class TrainingStage:
         return self.sequence.train_batch(self.task, self.samples[iteration], origin)
 
 
-def _endless_shuffle(size: int, count: int, generator: torch.Generator) -> Tensor:
+def endless_shuffle(size: int, count: int, generator: torch.Generator) -> Tensor:
     """Return ``count`` numbers below ``size``: one shuffled epoch after the other."""
     epochs = -(-count // size)
     return torch.cat([torch.randperm(size, generator=generator) for _ in range(epochs)])[:count]

@@ -4,7 +4,7 @@ python workflow/scripts/peers/hypercl.py --repository ../hypercl --mode split --
 
 Its files stay as they are. What current libraries no longer have is put back from outside, before its code is imported:
 two names of NumPy, the old order of arguments of torch's in-place arithmetic, and tensorboardX, which is replaced by an
-object that does nothing. ``--data`` holds MNIST's four files, packed, as it expects them.
+object that does nothing. ``--data`` holds MNIST's four files, packed, in a folder MNIST.
 """
 
 import argparse
