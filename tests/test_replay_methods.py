@@ -325,3 +325,44 @@ def test_confidence_is_measured_as_the_method_infers(build):
         for column, values in (("chosen", margin), ("chosen_calibrated", margin / torch.stack(scale).unsqueeze(1))):
             share = 100 * (values.argmax(0) == network).double().mean().item()
             assert of_task.loc[network + 1, column] == pytest.approx(share, abs=1e-3), column
+
+
+def test_perfect_replay_shows_each_earlier_tasks_own_training_images_equally_often(build):
+    method, sequence = build("hnet_r", changes={"methods.hnet_r.perfect_replay": True})
+    images = {
+        (run, task): {tuple(x) for x in sequence.train_batch(task, *own_samples(sequence, task, run)).x[0].tolist()}
+        for run in range(2)
+        for task in range(3)
+    }
+    for task in range(3):
+        method.begin_task(task)
+        replayed = method.generator.replay(3)
+        if task == 0:
+            assert replayed is None
+            continue
+        assert not torch.equal(replayed.x, method.generator.replay(4).x)
+        for run in range(2):
+            for earlier in range(task):
+                shown = replayed.x[run][replayed.tasks[run] == earlier]
+                assert len(shown) == math.ceil(8 / task)
+                assert {tuple(x) for x in shown.tolist()} <= images[run, earlier]
+    assert method.parameter_counts()["trainable"] == method.parameter_counts()["target"]
+
+
+def own_samples(sequence, task, run):
+    numbers, valid = sequence.training_set(task)
+    own = numbers[run][valid[run]]
+    return own.expand(len(sequence.seeds), -1), None
+
+
+def test_one_class_a_task_is_learned_class_by_class(build):
+    changes = {
+        "sequence": {"kind": "split", "tasks": 6, "classes_per_task": 1, "assignment": "fixed"},
+        "methods.hnet_r.perfect_replay": True,
+        "optimisation.iterations": 200,
+        **{f"methods.{name}": None for name in ("hnet_ent", "hnet_tir")},
+    }
+    method, sequence = restrict(build, "hnet_r", "cl3", **changes)
+    learn(method, sequence, range(6), iterations=200)
+    accuracy, _ = evaluate(method, sequence, "cl3", 6)
+    assert all(sum(run) / 6 > 60 for run in accuracy), accuracy

@@ -292,6 +292,11 @@ def test_a_reference_that_needs_a_look_ahead_is_refused_without_one(write_experi
         load_experiment(write_experiment(changes))
 
 
+def test_one_class_a_task_is_refused_for_methods_that_learn_within_tasks(write_experiment):
+    with pytest.raises(ConfigurationError, match=r"classes_per_task = 1 leaves methods\.hnet_ent nothing"):
+        load_experiment(write_experiment({"sequence.classes_per_task": 1}))
+
+
 def test_a_condition_that_is_too_narrow_for_the_tasks_is_refused(write_experiment):
     with pytest.raises(ConfigurationError, match=r"methods\.hnet_r\.replay\.condition = 1 .* at least 2"):
         load_experiment(write_experiment({"methods.hnet_r.replay.condition": 1}))

@@ -22,8 +22,9 @@ from torch import Tensor
 from hnetcl import data, device, training
 from hnetcl.catalogue import METHODS
 from hnetcl.methods.hnet_ent import predictive_entropy
+from hnetcl.methods.interface import Method
 from hnetcl.records import write_table
-from hnetcl.spec import load_experiment
+from hnetcl.spec import Experiment, load_experiment
 from hnetcl.tasks import TaskSequence
 
 CALIBRATION_IMAGES = 1000
@@ -45,17 +46,25 @@ def main() -> None:
     where = device.choose_device(arguments.device)
     dataset = data.load(arguments.dataset)
     experiment = load_experiment(arguments.experiment)
-    name = next(served for method, served in experiment.trainings() if method == "hnet_ent")
     rows = []
     for seed in arguments.seeds:
-        spec = experiment.spec("hnet_ent", name, seed)
-        sequence = TaskSequence(spec, [seed], dataset, where)
-        method = METHODS["hnet_ent"].load()(spec, sequence)
-        with tempfile.TemporaryDirectory() as folder:
-            training.train(method, sequence, checkpoint=Path(folder) / "checkpoint.pt", identity=[spec.hash])
+        method, sequence, _ = train(experiment, seed, dataset, where)
         rows += measure(method, sequence, seed)
         log.info("seed %d measured", seed)
     write_table(pd.DataFrame(rows).round(4), arguments.output)
+
+
+def train(
+    experiment: Experiment, seed: int, dataset: data.Dataset, where: torch.device
+) -> tuple[Method, TaskSequence, training.Progress]:
+    """Train the first training of hnet_ent and return it with its tasks and accuracies; no checkpoint is kept."""
+    name = next(served for method, served in experiment.trainings() if method == "hnet_ent")
+    spec = experiment.spec("hnet_ent", name, seed)
+    sequence = TaskSequence(spec, [seed], dataset, where)
+    method = METHODS["hnet_ent"].load()(spec, sequence)
+    with tempfile.TemporaryDirectory() as folder:
+        progress = training.train(method, sequence, checkpoint=Path(folder) / "checkpoint.pt", identity=[spec.hash])
+    return method, sequence, progress
 
 
 @torch.no_grad()

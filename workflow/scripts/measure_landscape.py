@@ -16,20 +16,20 @@ images          how many test images of a task the grid is measured with
 
 import argparse
 import logging
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hnetcl import data, device, training
-from hnetcl.catalogue import METHODS
+from hnetcl import data, device
 from hnetcl.files import written_whole
 from hnetcl.hypernetwork_classifier import HypernetworkClassifier
+from hnetcl.layers import ACTIVATIONS
 from hnetcl.spec import load_experiment
+from hnetcl.target import TargetMLP
 from hnetcl.tasks import TaskSequence
+from measure_confidence import train
 
 MARGIN = 1.5  # the square reaches this many times as far as the farthest embedding
 AT_ONCE = 20  # networks of the grid, so that their weights stay in a cache
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--experiment", required=True, help="file of config/experiments")
     parser.add_argument("--dataset", required=True, help="file written by prepare_dataset.py")
     parser.add_argument("--grid", type=int, default=101, help="points along each dimension")
-    parser.add_argument("--images", type=int, default=500, help="test images of a task, at most")
+    parser.add_argument("--images", type=int, default=250, help="test images of a task, at most")
     parser.add_argument("--output", required=True, metavar="NPZ", help="written: see above")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -51,17 +51,12 @@ def main() -> None:
     device.prepare_process(arguments.threads)
     where = device.choose_device(arguments.device)
     experiment, dataset = load_experiment(arguments.experiment), data.load(arguments.dataset)
-    training_name = next(served for method, served in experiment.trainings() if method == "hnet_ent")
     width = experiment.settings["methods"]["hnet_ent"]["hypernetwork"]["task_embedding"]
     if width != 2:
         parser.error(f"{arguments.experiment}: methods.hnet_ent.hypernetwork.task_embedding = {width}. Allowed: 2.")
     classifiers, sequences, final, during = [], [], [], []
     for seed in experiment.seeds:
-        spec = experiment.spec("hnet_ent", training_name, seed)
-        sequence = TaskSequence(spec, [seed], dataset, where)
-        method = METHODS["hnet_ent"].load()(spec, sequence)
-        with tempfile.TemporaryDirectory() as folder:
-            progress = training.train(method, sequence, checkpoint=Path(folder) / "checkpoint.pt", identity=[spec.hash])
+        method, sequence, progress = train(experiment, seed, dataset, where)
         matrix = np.array(progress.accuracy["cl1"][0], dtype=float)[1:]
         final.append(matrix[-1])
         during.append(np.diagonal(matrix))
@@ -98,10 +93,14 @@ def landscape(
     points = torch.cartesian_prod(axis, axis).flip(1)  # dimension 1 changes fastest
     samples, valid = sequence.test_set(task)
     batch = sequence.test_batch(task, samples[:, valid[0]][:, :: max(1, int(valid.sum()) // images)][:, :images])
+    target, pixels = classifier.target, batch.x[0].T
+    upper = TargetMLP(target.sizes[1:], target.activation)
     found = []
     for part in points.split(AT_ONCE):
-        networks = classifier.networks_at(part.unsqueeze(0), [task] * len(part))
-        logits = classifier.target.logits(networks, batch.x.expand(len(part), -1, -1))
+        weight, bias, *others = classifier.networks_at(part.unsqueeze(0), [task] * len(part))
+        # All networks see the same images: their first layers are one product.
+        first = (weight.flatten(0, 1) @ pixels).view(len(part), -1, pixels.shape[1]) + bias.unsqueeze(2)
+        logits = upper.logits(others, ACTIVATIONS[target.activation](first).transpose(1, 2))
         found.append((logits.argmax(2) == batch.labels).double().mean(1))
     return 100 * torch.cat(found).view(len(axis), len(axis)).cpu().numpy()
 

@@ -54,7 +54,7 @@ def draw(landscape: Mapping[str, np.ndarray], title: str) -> Figure:
         f"{title}, CL1, after all {tasks} tasks; numbers: where the tasks' embeddings are. Maps of seed "
         f"{landscape['seeds'][shown]}, the one with the median good region; right: every one of n={len(final)} seeds, "
         f"share of the square shown; at most {int(landscape['images'])} test images a point. Final accuracy of these "
-        f"networks {final.mean():.2f} ± {sem:.2f} % (SEM), {during.mean():.2f} % right after each task.",
+        f"networks {final.mean():.2f} ± {sem:.3f} % (SEM), {during.mean():.2f} % right after each task.",
     )
     return figure
 
@@ -91,7 +91,7 @@ def draw_region(ax: Axes, accuracy: np.ndarray) -> None:
     ax.set_box_aspect(1)
     ax.tick_params(labelsize=style.SMALL)
     keys = [Line2D([], [], color=COLOURS[0], label="first task"), Line2D([], [], color=COLOURS[1], label="last task")]
-    ax.legend(handles=keys, loc="lower left", fontsize=style.SMALL)
+    ax.legend(handles=keys, loc=(0.5, 0.5), fontsize=style.SMALL)
 
 
 if __name__ == "__main__":

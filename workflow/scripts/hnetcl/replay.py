@@ -18,9 +18,9 @@ from hnetcl.layers import named_gradients
 from hnetcl.networks import TrainedMLP
 from hnetcl.protection import ProtectedHypernetwork
 from hnetcl.spec import OptimisationSpec
-from hnetcl.streams import NormalNoise
+from hnetcl.streams import NormalNoise, stream
 from hnetcl.target import TargetMLP
-from hnetcl.tasks import TaskSequence
+from hnetcl.tasks import TaskSequence, endless_shuffle
 
 
 class Replay(NamedTuple):
@@ -200,6 +200,58 @@ class HypernetworkVAE(Generator):
         if state["trainer"] is not None:
             self._trainer.load_state_dict(state["trainer"])
         self._prepare()
+
+
+class RealReplay(Generator):
+    """Perfect replay, an upper bound: training images of the earlier tasks themselves, an equal share of each.
+
+    Args:
+        sequence: the tasks.
+        optimisation: batch size and iterations a task.
+    """
+
+    def __init__(self, sequence: TaskSequence, optimisation: OptimisationSpec):
+        self._sequence, self._optimisation = sequence, optimisation
+
+    def begin_task(self, task):
+        """See ``Generator``."""
+        self._task = task
+        if task == 0:
+            return
+        iterations, count = self._optimisation.iterations, ceil(self._optimisation.batch_size / task)
+        samples = []
+        for earlier in range(task):
+            numbers, valid = self._sequence.training_set(earlier)
+            orders = [
+                own[known][endless_shuffle(int(known.sum()), iterations * count, stream(seed, "replay", task, earlier))]
+                for seed, own, known in zip(self._sequence.seeds, numbers.cpu(), valid.cpu(), strict=True)
+            ]
+            samples.append(torch.stack(orders).unflatten(1, (iterations, count)))
+        self._samples = torch.cat(samples, dim=2).transpose(0, 1).contiguous().to(self._sequence.device)
+        tasks = torch.arange(task, device=self._sequence.device).repeat_interleave(count)
+        self._tasks = tasks.expand(len(self._sequence.seeds), -1)
+
+    def replay(self, iteration):
+        """See ``Generator``."""
+        if self._task == 0:
+            return None
+        return Replay(self._sequence.train_batch(self._task, self._samples[iteration], self._tasks).x, self._tasks)
+
+    def step(self, images, real, replay_share, iteration):
+        """There is nothing to learn."""
+
+    @property
+    def num_parameters(self):
+        """See ``Generator``."""
+        return 0
+
+    def state_dict(self):
+        """See ``Generator``."""
+        return {"task": self._task}
+
+    def load_state_dict(self, state):
+        """See ``Generator``."""
+        self.begin_task(state["task"])
 
 
 class PlainVAE(Generator):

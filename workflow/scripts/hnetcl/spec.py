@@ -242,6 +242,11 @@ def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:
             f"all that the dataset '{settings['dataset']}' has."
         )
     for method, own in settings["methods"].items():
+        if sequence.get("classes_per_task") == 1 and (method.startswith("hnet_") and method != "hnet_r"):
+            raise ConfigurationError(
+                f"{path} is not a valid configuration:\n  sequence.classes_per_task = 1 leaves methods.{method} "
+                "nothing to learn within a task. Allowed: at least 2, or methods with one classifier for all tasks."
+            )
         regulariser = own.get("regulariser", {})
         if not regulariser.get("look_ahead", True) and regulariser.get("reference", "snapshot") != "snapshot":
             raise ConfigurationError(

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from hnetcl.layers import distillation
 from hnetcl.methods.generative_replay import GenerativeReplay
-from hnetcl.replay import HypernetworkVAE
+from hnetcl.replay import HypernetworkVAE, RealReplay
 
 
 class HypernetworkReplay(GenerativeReplay):
@@ -19,6 +19,8 @@ class HypernetworkReplay(GenerativeReplay):
 
     def make_generator(self):
         """See ``GenerativeReplay``."""
+        if self.spec.settings.get("perfect_replay", False):
+            return RealReplay(self.sequence, self.spec.optimisation)
         return HypernetworkVAE(self.spec.settings["replay"], self.sequence, self.spec.optimisation)
 
     def replay_share(self):
