@@ -172,7 +172,7 @@ class ExactRegulariser(OutputRegulariser):
     A'z - A*'z* = A'(z - z*) + (A - A*)'z* = P'c with P = [A; A - A*] and c = [z - z*; z*]. With one row c a task and
     chunk collected in C, the sum of squares over a segment of columns is
 
-        sum ||P'c||^2 = <P P', C'C>,   d/dP = 2 C'C P,   d/dC = 2 C P P',
+        sum ||P'c||^2 = <P P', C'C>,   d/dA = 2 z'C P,   d/dC = 2 C P P',
 
     two products with a matrix of the size of the output layer, whatever the number of tasks. The differences stand
     explicitly in P and C, so nothing cancels. Columns where some rows do not count (surplus of the last chunk, masked
@@ -230,26 +230,28 @@ class ExactRegulariser(OutputRegulariser):
         return total
 
     def _terms(
-        self, segment: Segment, apart: Tensor | None, every: "_Rows", iteration: int
+        self, segment: Segment, apart: tuple[Tensor, int] | None, every: "_Rows", iteration: int
     ) -> list[tuple["_Rows", int]]:
         """Return rows whose sums, with their signs, are that over the rows that count in ``segment``."""
         if segment.counted is None:
             return [(every, 1)]
         if apart is None:
             return [(every.scaled(self._counted_rows(segment, iteration, every.before)), 1)]
-        some = every.of_chunks(apart, self.hypernetwork.num_chunks)
-        return [(some, 1)] if segment.counted[0, apart[0]] else [(every, 1), (some, -1)]
+        chunks, sign = apart
+        some = every.of_chunks(chunks, self.hypernetwork.num_chunks)
+        return [(some, 1)] if sign > 0 else [(every, 1), (some, -1)]
 
 
-def _chunks_apart(segment: Segment) -> Tensor | None:
-    """Return the chunks that count in ``segment``, or those that do not where they are fewer.
+def _chunks_apart(segment: Segment) -> tuple[Tensor, int] | None:
+    """Return the chunks that count in ``segment`` and 1, or those that do not and -1, whichever are fewer.
 
     None where the tasks differ in them, or all count.
     """
     if segment.counted is None or not (segment.counted == segment.counted[0]).all():
         return None
     counted = segment.counted[0]
-    return (counted if counted.sum() <= len(counted) / 2 else ~counted).nonzero().flatten()
+    few = bool(counted.sum() <= len(counted) / 2)
+    return (counted if few else ~counted).nonzero().flatten(), 1 if few else -1
 
 
 class _Rows(NamedTuple):
