@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from hnetcl import device
 from hnetcl.data import Dataset
 from hnetcl.spec import load_experiment
 
@@ -98,6 +99,12 @@ def make_dataset(classes=6, side=4, train=20, test=5):
 @pytest.fixture(scope="session")
 def dataset():
     return make_dataset()
+
+
+@pytest.fixture
+def unprepared(monkeypatch):
+    """Run scripts in the process of the tests, which goes on with its own threads and keeps its denormal numbers."""
+    monkeypatch.setattr(device, "prepare_process", lambda threads: None)
 
 
 @pytest.fixture

