@@ -141,7 +141,7 @@ rule publish:
 rule readme:
     input:
         tables=[
-            *expand("results/tables/{name}.md", name=["table1", "entropy", "entropy_test", "toy"]),
+            *expand("results/tables/{name}.md", name=["table1", "entropy", "entropy_test", "toy", "forms"]),
             "results/cached/benchmark/keys.md",
         ],
         figures=expand(
