@@ -96,7 +96,7 @@ def test_computing_the_paper_plans_every_method_and_seed(clone):
 
 
 def test_baselines_can_be_run_in_the_published_protocol(clone):
-    code, output = snakemake(clone, "-n", "--cores", "1", "baselines")
+    code, output = snakemake(clone, "-n", "--cores", "1", "baselines", "--config", "results_source=compute")
     assert code == 0, output
     assert planned(output)["train_run"] == 2 * (1 + 4 * 3) * 20
 

@@ -118,7 +118,6 @@ rule publish:
     params:
         experiments=[path for name in common_collections() for path in experiment_files(name)],
         margin=config["verdict_margin"],
-        published_as=[title for name in common_collections() for title in published_titles(name)],
     message:
         "Publishing the finished runs of the paper's experiments into results/cached"
     shell:
@@ -127,7 +126,6 @@ rule publish:
         " && python workflow/scripts/publish_results.py --runs results/tables/finished_runs.csv"
         " --accuracy results/tables/finished_accuracy.csv --cached results/cached"
         " --reference config/reference.csv --margin {params.margin}"
-        " --published-as {params.published_as:q}"
         " && mkdir -p results/samples results/cached/replay_samples"
         " && find results/samples -name '*_mnist.npz' -exec cp {{}} results/cached/replay_samples/ ';'"
         " && find results/tables '(' -name '*_confidence.csv' -o -name toy.csv -o -name toy_curves.csv"
