@@ -34,21 +34,21 @@ rule demo:
     input:
         table_files("demo"),
         figure_files("demo"),
-        PLANE_FIGURES["split_digits_plane"],
+        DEMO_PLANE_FIGURES,
 
 
 rule tables:
     input:
         [table_files(name) for name in common_collections()],
-        [path for path in TOY if path.startswith("results/tables")],
+        TOY_TABLES,
 
 
 rule figures:
     input:
         [figure_files(name) for name in common_collections()],
-        [path for path in TOY if path.startswith("results/figures")],
-        PLANE_FIGURES["split_mnist_plane"],
-        ["results/figures/benchmark.png", "results/figures/benchmark.pdf"],
+        TOY_FIGURES,
+        PLANE_FIGURES,
+        BENCHMARK_FIGURES,
 
 
 # Every other collection is a target by its name.

@@ -132,7 +132,8 @@ rule publish:
         " -o -name split_mnist_plane.npz ')'"
         " -exec cp {{}} results/cached/ ';'"
         " && mkdir -p results/benchmarks results/cached/benchmark"
-        " && find results/benchmarks -maxdepth 1 -type f -not -name 'benchmark.p*' -exec cp {{}} results/cached/benchmark/ ';') 2>&1 | tee {log}"
+        " && find results/benchmarks -maxdepth 1 -type f -not -name 'benchmark.p*'"
+        " -exec cp {{}} results/cached/benchmark/ ';') 2>&1 | tee {log}"
 
 
 # What the README shows of the results, so that it can be no older than results/cached.

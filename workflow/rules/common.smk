@@ -69,9 +69,12 @@ def require_writable_results():
 EXPERIMENTS, PLANES = configured_experiments()
 require_writable_results()
 
-# What is no collection, because its measure is an error, or a map.
-TOY = ["results/tables/toy.md", "results/tables/toy_verdicts.csv", "results/figures/toy.png", "results/figures/toy.pdf"]
-PLANE_FIGURES = {name: [f"results/figures/{name}.{kind}" for kind in ("png", "pdf")] for name in PLANES}
+# What is no collection, because its measure is an error, a map or a time.
+TOY_TABLES = ["results/tables/toy.md", "results/tables/toy_verdicts.csv"]
+TOY_FIGURES, DEMO_PLANE_FIGURES, PLANE_FIGURES, BENCHMARK_FIGURES = (
+    [f"results/figures/{name}.{kind}" for kind in ("png", "pdf")]
+    for name in ("toy", "split_digits_plane", "split_mnist_plane", "benchmark")
+)
 
 
 wildcard_constraints:
@@ -284,7 +287,7 @@ def closing_words():
         lines.append(collection["title"])
         lines += [path.read_text() for path in made if path.suffix == ".md"]
         lines += ["Written:", *(f"  {path}" for path in made), ""]
-    others = [Path(path) for path in [*TOY, *sum(PLANE_FIGURES.values(), [])]]
+    others = map(Path, TOY_TABLES + TOY_FIGURES + DEMO_PLANE_FIGURES + PLANE_FIGURES + BENCHMARK_FIGURES)
     if further := [path for path in others if path.exists() and path.stat().st_mtime >= STARTED]:
         lines += ["Further pictures and tables:", *(f"  {path}" for path in further), ""]
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 # The one-dimensional regression of figure 2.
 rule toy:
     input:
-        TOY,
+        TOY_TABLES,
+        TOY_FIGURES,
     localrule: True
     message:
         "Drawn: see {input}"

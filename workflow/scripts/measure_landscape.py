@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--experiment", required=True, help="file of config/experiments")
     parser.add_argument("--dataset", required=True, help="file written by prepare_dataset.py")
     parser.add_argument("--grid", type=int, default=101, help="points along each dimension")
-    parser.add_argument("--images", type=int, default=250, help="test images of a task, at most")
+    parser.add_argument("--images", type=int, default=500, help="test images of a task, at most")
     parser.add_argument("--output", required=True, metavar="NPZ", help="written: see above")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -63,24 +64,17 @@ def main() -> None:
     with mnist_files(dataset) as folder:
         if arguments.hypercl:
             for mode in EXPERIMENTS:
-                rows += beside(
-                    HYPERCL, mode, "hnet_ent", ("cl1",), dataset, lambda m=mode: hypercl(m, folder, arguments)
-                )
+                theirs = partial(hypercl, mode, folder, arguments)
+                rows.append(beside(HYPERCL, mode, "hnet_ent", ("cl1",), dataset, theirs))
         if arguments.continual_learning:
             for wanted in (("cl1",), SCENARIOS):
                 for method in THEIR_OPTIONS:
-                    rows += beside(
-                        CONTINUAL_LEARNING,
-                        "split",
-                        method,
-                        wanted,
-                        dataset,
-                        lambda m=method, w=wanted: continual_learning(m, w, folder, arguments),
-                    )
+                    theirs = partial(continual_learning, method, wanted, folder, arguments)
+                    rows.append(beside(CONTINUAL_LEARNING, "split", method, wanted, dataset, theirs))
     write_table(pd.DataFrame(rows, columns=COLUMNS), arguments.output)
 
 
-def beside(peer: str, mode: str, method: str, wanted, dataset, measure_theirs) -> list[dict]:
+def beside(peer: str, mode: str, method: str, wanted, dataset, measure_theirs) -> dict:
     """Return the row of one comparison."""
     experiment = load_experiment(f"config/experiments/{EXPERIMENTS[mode]}.yaml")
 
@@ -96,7 +90,7 @@ def beside(peer: str, mode: str, method: str, wanted, dataset, measure_theirs) -
     values = [peer, experiment.title, scenarios, METHODS[method].label, round(theirs, 3), round(here, 3)]
     row = dict(zip(COLUMNS, [*values, round(theirs / here, 2)], strict=True))
     print(*row.values(), sep=", ", flush=True)
-    return [row]
+    return row
 
 
 @contextmanager

@@ -14,9 +14,7 @@ The explicit form is left out where it would need more than half of the memory t
 
 import argparse
 import gc
-import os
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import pandas as pd
@@ -91,7 +89,7 @@ class Case:
         network = self._method["hypernetwork"]
         chunks = -(-self._size // network["chunk_size"])
         needed = 4 * COPIES * self.tasks * chunks * network["chunk_size"]
-        return form != "explicit" or needed < free_memory(self._device) / 2
+        return form != "explicit" or needed < timing.free_memory(self._device) / 2
 
     def milliseconds(self, form: str, repeats: int) -> float | None:
         """Return the median of at least ``repeats`` gradients; None where memory does not suffice."""
@@ -123,17 +121,6 @@ def target_network(experiment: Experiment) -> TargetMLP:
     side = 28 + 2 * sequence.get("padding", 0)
     outputs = sequence["tasks"] * sequence.get("classes_per_task", CLASSES)
     return TargetMLP((side**2, *target["hidden"], outputs), target["activation"])
-
-
-def free_memory(where: torch.device) -> int:
-    """Return the bytes of memory that can be had."""
-    if where.type == "cuda":
-        return torch.cuda.mem_get_info(where)[0]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        lines = meminfo.read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Draw what the output regulariser costs against the number of earlier tasks, in its explicit and its exact form.
 
-    python workflow/scripts/plot_benchmark.py --regulariser results/cached/benchmark_regulariser.csv \\
-        --summary results/benchmarks/summary.json \\
+    python workflow/scripts/plot_benchmark.py --regulariser results/cached/benchmark/regulariser.csv \\
+        --summary results/cached/benchmark/summary.json \\
         --png results/figures/benchmark.png --pdf results/figures/benchmark.pdf
 """
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hnetcl import figure_style as style
-from hnetcl.toy_table import FINAL, METHODS, read_errors, read_published
+from hnetcl.toy_table import FINAL, FUNCTION, METHODS, TRAINING_POINTS, read_errors, read_published
 
 TITLES = {"HNET": "HNET", "HNET, fine-tuning": "Fine-tuning", "EWC": "EWC"}
 LAST_ONLY = {"HNET, from scratch": "From scratch", "Joint training": "Joint"}
@@ -75,7 +75,7 @@ def draw_fits(ax: Axes, curves: pd.DataFrame, method: str, after: int) -> None:
     """Draw the fits of the tasks learned so far, over the training points and the functions."""
     for task in TASKS:
         of_task = curves[curves["task"] == task]
-        points, function = (of_task[of_task["method"] == name] for name in ("Training points", "Function"))
+        points, function = (of_task[of_task["method"] == name] for name in (TRAINING_POINTS, FUNCTION))
         ax.plot(function["x"], function["y"], color="0.25", linestyle="--", linewidth=0.8)
         if task <= after:
             fit = of_task[(of_task["method"] == method) & (of_task["after_task"] == after)]

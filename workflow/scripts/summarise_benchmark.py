@@ -4,7 +4,8 @@
         --pair results/benchmarks/pair.csv --methods results/benchmarks/methods.csv \\
         --packs results/benchmarks/packs.csv --limit results/benchmarks/limit.csv \\
         --peers results/benchmarks/peers.csv --threads 2 \\
-        --summary results/benchmarks/summary.json --markdown results/benchmarks/summary.md
+        --summary results/benchmarks/summary.json --keys results/benchmarks/keys.md \\
+        --markdown results/benchmarks/summary.md
 
 Every key of the JSON is a ratio of medians; null where its measurement was not made.
 """

@@ -20,8 +20,8 @@ from hnetcl import device
 from hnetcl.records import write_table
 from hnetcl.regression import LEARNERS, Fit, Trainer, mean_squared_errors
 from hnetcl.spec import validate
+from hnetcl.toy_table import FUNCTION, TRAINING_POINTS
 
-TRAINING_POINTS, FUNCTION = "Training points", "Function"
 log = logging.getLogger("train_toy")
 
 

@@ -177,13 +177,11 @@ class Trainer:
         return Fit(number + 1, torch.stack(predictions, dim=1))
 
     def _fisher(self, network: TrainedMLP, task: RegressionTask) -> dict[str, Tensor]:
-        totals = {name: torch.zeros_like(weight) for name, weight in network.weights.items()}
-        for x, y in zip(task.train_x, task.train_y, strict=True):
-            outputs = network.logits(x.expand(len(self.seeds), 1, 1))
-            gradients = named_gradients(0.5 * self._loss(outputs, y.expand(len(self.seeds), 1)), network.weights)
-            for name, gradient in gradients.items():
-                totals[name] += gradient.square() / len(task.train_x)
-        return totals
+        x = task.train_x.expand(len(self.seeds), -1).unsqueeze(2)
+        inputs, outputs = self.target.layer_by_layer(list(network.weights.values()), x)
+        half_errors = (outputs[-1].squeeze(2) - task.train_y).square().sum() / 2
+        sums = self.target.squared_gradients(inputs, torch.autograd.grad(half_errors, outputs))
+        return {name: total / len(task.train_x) for name, total in zip(network.weights, sums, strict=True)}
 
 
 # By the name in tables; each returns its fits after every task, or after the last one alone.

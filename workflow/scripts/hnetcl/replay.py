@@ -18,9 +18,9 @@ from hnetcl.layers import named_gradients
 from hnetcl.networks import TrainedMLP
 from hnetcl.protection import ProtectedHypernetwork
 from hnetcl.spec import OptimisationSpec
-from hnetcl.streams import NormalNoise, stream
+from hnetcl.streams import NormalNoise
 from hnetcl.target import TargetMLP
-from hnetcl.tasks import TaskSequence, endless_shuffle
+from hnetcl.tasks import TaskSequence
 
 
 class Replay(NamedTuple):
@@ -218,16 +218,14 @@ class RealReplay(Generator):
         self._task = task
         if task == 0:
             return
-        iterations, count = self._optimisation.iterations, ceil(self._optimisation.batch_size / task)
-        samples = []
-        for earlier in range(task):
-            numbers, valid = self._sequence.training_set(earlier)
-            orders = [
-                own[known][endless_shuffle(int(known.sum()), iterations * count, stream(seed, "replay", task, earlier))]
-                for seed, own, known in zip(self._sequence.seeds, numbers.cpu(), valid.cpu(), strict=True)
-            ]
-            samples.append(torch.stack(orders).unflatten(1, (iterations, count)))
-        self._samples = torch.cat(samples, dim=2).transpose(0, 1).contiguous().to(self._sequence.device)
+        count = ceil(self._optimisation.batch_size / task)
+        stages = [
+            self._sequence.training_stage(
+                earlier, seen=False, iterations=self._optimisation.iterations, batch_size=count
+            )
+            for earlier in range(task)
+        ]
+        self._samples = torch.cat([stage.samples for stage in stages], dim=2)
         tasks = torch.arange(task, device=self._sequence.device).repeat_interleave(count)
         self._tasks = tasks.expand(len(self._sequence.seeds), -1)
 

@@ -242,7 +242,7 @@ def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:
             f"all that the dataset '{settings['dataset']}' has."
         )
     for method, own in settings["methods"].items():
-        if sequence.get("classes_per_task") == 1 and (method.startswith("hnet_") and method != "hnet_r"):
+        if sequence.get("classes_per_task") == 1 and method in ("hnet_ent", "hnet_tir"):
             raise ConfigurationError(
                 f"{path} is not a valid configuration:\n  sequence.classes_per_task = 1 leaves methods.{method} "
                 "nothing to learn within a task. Allowed: at least 2, or methods with one classifier for all tasks."
@@ -251,7 +251,7 @@ def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:
         if not regulariser.get("look_ahead", True) and regulariser.get("reference", "snapshot") != "snapshot":
             raise ConfigurationError(
                 f"{path} is not a valid configuration:\n  methods.{method}.regulariser.look_ahead = False goes with "
-                f"reference = snapshot alone: without a step ahead nothing has changed since 'present'."
+                "reference = snapshot alone: without a step ahead nothing has changed since 'present'."
             )
         condition = own.get("replay", {}).get("condition")
         if condition is not None and condition < sequence["tasks"] - 1:

@@ -59,6 +59,20 @@ class TargetMLP:
             x = ACTIVATIONS[self.activation](outputs[-1])
         return inputs, outputs
 
+    @staticmethod
+    def squared_gradients(inputs: Sequence[Tensor], by_outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the sum over samples of each weight tensor's squared gradient, ``[R, *shape]``.
+
+        ``inputs`` are the layers' as ``layer_by_layer`` returns them, ``by_outputs`` a loss's gradients by its
+        pre-activations. A sample's gradient of a layer's weight is the outer product d a' of its gradient d and its
+        input a, so that the sum is (d * d)'(a * a): one product a layer, exact.
+        """
+        sums = []
+        for a, d in zip(inputs, by_outputs, strict=True):
+            squares = d.detach().square()
+            sums += [squares.transpose(1, 2) @ a.detach().square(), squares.sum(1)]
+        return sums
+
     def output_ranges(self, outputs: slice) -> list[tuple[int, int]]:
         """Where the flat vector holds the weights of all hidden layers and of the output units ``outputs``.
 

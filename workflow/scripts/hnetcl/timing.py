@@ -1,6 +1,7 @@
 """Measuring time, memory, and what the machine can do at most."""
 
 import ctypes
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -71,13 +72,22 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:
         return None
     ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not be taken for free space
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here, see proc(5)
-    before = _status_bytes("VmRSS")
+    before = _proc_bytes("self/status", "VmRSS")
     call()
-    return _status_bytes("VmHWM") - before
+    return _proc_bytes("self/status", "VmHWM") - before
 
 
-def _status_bytes(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of memory that can be had; half of the machine's where no one can say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if sys.platform.startswith("linux"):
+        return _proc_bytes("meminfo", "MemAvailable")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _proc_bytes(file: str, key: str) -> int:
+    lines = Path("/proc", file).read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
 
 

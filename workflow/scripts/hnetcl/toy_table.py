@@ -7,6 +7,7 @@ import pandas as pd
 
 METHODS = ("HNET", "HNET, fine-tuning", "HNET, from scratch", "Joint training", "EWC")
 ERROR_COLUMNS = {"method": "str", "seed": "int64", "after_task": "int64", "task": "int64", "mse": "float64"}
+TRAINING_POINTS, FUNCTION = "Training points", "Function"  # what stands among the curves beside the methods
 FINAL, DURING = "final", "during"  # after the last task, right after the task itself
 FACTOR = 2.0  # between two runs of another random stream, errors differ as much
 # What config/reference.csv calls them.

@@ -30,16 +30,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    put_back_what_is_gone()
-    repository = os.path.abspath(arguments.repository)
     data = os.path.abspath(arguments.data)
-    os.chdir(os.path.join(repository, "mnist"))
-    sys.path[:0] = [repository]
-    # All that these two do here is to set a look of figures that matplotlib no longer knows.
-    sys.modules["__init__"] = ModuleType("__init__")
-    importlib.import_module("utils.misc").configure_matplotlib_params = lambda *_, **__: None
-    training = importlib.import_module("mnist.train_splitMNIST")
-
+    training = import_from(arguments.repository, "mnist", "train_splitMNIST")
     published, train_task, seconds = training._set_default, training.train_class_one_t, []
 
     def shorter(config):
@@ -58,6 +50,17 @@ def main() -> None:
         sys.argv = ["train", "--cl_scenario=1", "--infer_task_id", "--no_cuda", f"--out_dir={folder}/out"]
         training.run(mode=arguments.mode)
     print("seconds of training:", *(f"{value:.4f}" for value in seconds))
+
+
+def import_from(repository: str, folder: str, module: str) -> ModuleType:
+    """Import a program of the repository and go to its folder, where it expects to be run."""
+    put_back_what_is_gone()
+    sys.path.insert(0, os.path.abspath(repository))
+    os.chdir(os.path.join(repository, folder))
+    # All that these two do here is to set a look of figures that matplotlib no longer knows.
+    sys.modules["__init__"] = ModuleType("__init__")
+    importlib.import_module("utils.misc").configure_matplotlib_params = lambda *_, **__: None
+    return importlib.import_module(f"{folder}.{module}")
 
 
 def put_back_what_is_gone() -> None:

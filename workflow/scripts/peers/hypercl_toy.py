@@ -7,15 +7,13 @@ mean squared test error after the last task, and right after the task itself. A 
 """
 
 import argparse
-import importlib
 import os
 import sys
 import tempfile
-from types import ModuleType
 
 import matplotlib
 import pandas as pd
-from hypercl import put_back_what_is_gone
+from hypercl import import_from
 
 SETTINGS = ["--no_cuda", "--beta=0.005", "--emb_size=2", "--n_iter=4001", "--lr_hyper=1e-2", "--data_random_seed=42"]
 
@@ -29,12 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     output = os.path.abspath(arguments.output)
     matplotlib.use("Agg")
-    put_back_what_is_gone()
-    sys.path[:0] = [os.path.abspath(arguments.repository)]
-    os.chdir(os.path.join(arguments.repository, "toy_example"))
-    sys.modules["__init__"] = ModuleType("__init__")
-    importlib.import_module("utils.misc").configure_matplotlib_params = lambda *_, **__: None
-    training = importlib.import_module("toy_example.train")
+    training = import_from(arguments.repository, "toy_example", "train")
     rows = []
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:

@@ -43,11 +43,7 @@ class ElasticWeightConsolidation(PlainNetwork):
         """Change ``fisher`` and ``anchor`` in place by the information ``new`` that was found at ``weights``."""
 
     def fisher_information(self, task: int) -> dict[str, Tensor]:
-        """Return the diagonal Fisher information at the predicted labels over the training set of ``task``.
-
-        A sample's gradient of a layer's weight is the outer product d a' of the gradient d at its pre-activations and
-        its input a, so the sum of squared gradients over samples is (d * d)'(a * a): one product a layer, exact.
-        """
+        """Return the diagonal Fisher information at the predicted labels over the training set of ``task``."""
         weights = list(self.weights.values())
         sums = [torch.zeros_like(value) for value in weights]
         samples, valid = self.sequence.training_set(task)
@@ -58,10 +54,8 @@ class ElasticWeightConsolidation(PlainNetwork):
             log_p = functional.log_softmax(logits, dim=2)
             likelihood = (log_p.max(2).values * counts).sum()
             at_outputs = torch.autograd.grad(likelihood, outputs)
-            for layer, (a, d) in enumerate(zip(inputs, at_outputs, strict=True)):
-                squares = d.detach().square()
-                sums[2 * layer] += squares.transpose(1, 2) @ a.detach().square()
-                sums[2 * layer + 1] += squares.sum(1)
+            for total, part_of_it in zip(sums, self.network.shape.squared_gradients(inputs, at_outputs), strict=True):
+                total += part_of_it
         divisors = valid.sum(1) - 1
         return {
             name: (value / divisors.view(-1, *[1] * (value.dim() - 1))).detach()
