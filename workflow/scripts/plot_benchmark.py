@@ -50,7 +50,7 @@ def draw(measured: pd.DataFrame, machine: dict) -> Figure:
         figure,
         "Gradient of the output regulariser over all earlier tasks, at each experiment's own sizes; "
         f"medians; {machine['processor']}, {machine['threads']} threads, {machine['date']}. Where the explicit form "
-        "ends, its memory would not fit.",
+        "ends, it would need more than half of the free memory.",
     )
     return figure
 

@@ -47,6 +47,8 @@ def draw(landscape: Mapping[str, np.ndarray], title: str) -> Figure:
     bar.ax.tick_params(labelsize=style.SMALL, size=0)
     bar.outline.set_visible(False)
     draw_region(region, landscape["accuracy"])
+    keys = [Line2D([], [], color=COLOURS[0], label="first task"), Line2D([], [], color=COLOURS[1], label="last task")]
+    figure.legend(handles=keys, loc="outside upper right", ncols=2)
     final, during = (landscape[name].mean(1) for name in ("final", "during"))
     sem = final.std(ddof=1) / len(final) ** 0.5 if len(final) > 1 else 0.0
     style.add_note(
@@ -71,9 +73,10 @@ def draw_map(ax: Axes, landscape: Mapping[str, np.ndarray], seed: int, place: in
     mesh = ax.pcolormesh(
         axis, axis, landscape["accuracy"][seed, place], cmap="viridis", vmin=50, vmax=100, rasterized=True
     )
-    for number, (x, y) in enumerate(landscape["embeddings"][seed], start=1):
-        circle = {"boxstyle": "circle,pad=0.15", "facecolor": "w", "linewidth": 0.4}
-        ax.text(x, y, number, fontsize=style.SMALL, ha="center", va="center", bbox=circle)
+    embeddings = landscape["embeddings"][seed]
+    ax.plot(*embeddings.T, linestyle="none", marker="o", markersize=7, color="w")
+    for number, (x, y) in enumerate(embeddings, start=1):  # above all circles, where two embeddings are close
+        ax.text(x, y, number, fontsize=style.SMALL, ha="center", va="center", zorder=3)
     ax.set(aspect="equal", xlabel="Embedding, dimension 1", ylabel="Dimension 2")
     ax.set(xlim=axis[[0, -1]], ylim=axis[[0, -1]])
     ax.tick_params(labelsize=style.SMALL)
@@ -90,8 +93,6 @@ def draw_region(ax: Axes, accuracy: np.ndarray) -> None:
     ax.set(xlabel="Accuracy of at least (%)", title="Share of the plane (%)", ylim=(0, 102), xlim=(50, 100))
     ax.set_box_aspect(1)
     ax.tick_params(labelsize=style.SMALL)
-    keys = [Line2D([], [], color=COLOURS[0], label="first task"), Line2D([], [], color=COLOURS[1], label="last task")]
-    ax.legend(handles=keys, loc=(0.5, 0.5), fontsize=style.SMALL)
 
 
 if __name__ == "__main__":
