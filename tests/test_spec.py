@@ -231,18 +231,23 @@ def test_an_extension_is_the_other_experiment_with_its_changes(write_extension):
         {
             "methods": ["joint", "hnet_ent"],
             "seeds": [4],
-            "published_as": "SplitMNIST",
+            "published_as": "Tiny",
             "changes": {"optimisation.iterations": 30, "methods.hnet_ent.regulariser.beta": 0.5},
         }
     )
     experiment, base = load_experiment(path), load_experiment(path.with_name("tiny.yaml"))
-    assert (experiment.name, experiment.title, experiment.published_as) == ("longer", "Longer", "SplitMNIST")
+    assert (experiment.name, experiment.title, experiment.published_as) == ("longer", "Longer", "Tiny")
     assert experiment.seeds == [4] and list(experiment.settings["methods"]) == ["joint", "hnet_ent"]
     expected = copy.deepcopy(base.spec("hnet_ent", "cl2", 4).as_dict())
     expected["optimisation"]["iterations"], expected["settings"]["regulariser"]["beta"] = 30, 0.5
     expected |= {"experiment": "longer", "title": "Longer"}
     assert experiment.spec("hnet_ent", "cl2", 4).as_dict() == expected
     assert [file.name for file in experiment.files] == ["longer.yaml", "tiny.yaml"]
+
+
+def test_runs_can_stand_in_only_for_those_of_the_experiment_that_is_extended(write_extension):
+    with pytest.raises(ConfigurationError, match=r"published_as = 'SplitCIFAR' is not allowed. Allowed: 'Tiny'"):
+        load_experiment(write_extension({"published_as": "SplitCIFAR"}))
 
 
 def test_every_variant_is_an_experiment_of_its_own(write_extension):

@@ -65,12 +65,13 @@ def test_marks_and_their_notes_come_together():
 
     assert cell(plain, "HNET+ENT", "CL1")[1].endswith("(n=20)")
     assert cell(marked, "HNET+ENT", "CL1")[1].endswith("(n=20)†")
-    assert cell(marked, "Offline (joint)", "CL1")[1].endswith("(n=20)‡")
+    assert cell(marked, "Offline (joint)", "CL1")[1].endswith("(n=20)‡§")
     assert [note[0] for note in plain.notes] == ["r"]
-    assert [note[0] for note in marked.notes] == ["r", "†", "‡"]
-    other_tasks = make_table(runs, checked.assign(same_tasks=False))
-    assert cell(other_tasks, "HNET+ENT", "CL1")[1].endswith("(n=20)§")
-    assert [note[0] for note in other_tasks.notes] == ["r", "§"]
+    assert [note[0] for note in marked.notes] == ["r", "†", "‡", "§"]
+    as_published = make_table(runs.assign(redrawn=runs["method"] == "Offline (joint)"), pd.concat([checked, bound]))
+    assert cell(as_published, "HNET+ENT", "CL1")[1].endswith("(n=20)")
+    assert cell(as_published, "Offline (joint)", "CL1")[1].endswith("(n=20)‡¶")
+    assert [note[0] for note in as_published.notes] == ["r", "‡", "¶"]
 
 
 def test_the_rule_is_stated_with_the_margin_that_was_used():

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hnetcl import records
-from hnetcl.verdicts import compare, read_reference, summarise
+from hnetcl.verdicts import as_published, compare, read_reference, summarise
 from test_records import make_record
 
 REFERENCE = Path(__file__).parents[1] / "config" / "reference.csv"
 COLUMNS = [
     *("artefact", "experiment", "scenario", "method", "metric", "paper_mean", "paper_sem", "paper_n"),
-    *("ours_mean", "ours_sem", "ours_n", "difference", "verdict"),
+    *("ours_mean", "ours_sem", "ours_n", "difference", "verdict", "tasks"),
 ]
 
 
@@ -41,7 +41,6 @@ def make_reference(mean, sem, method="HNET+ENT", scenario="CL1", artefact="Table
             "n": pd.array([20], dtype="Int64"),
             "source": ["a paper"],
             "confidence": ["checked"],
-            "same_tasks": [True],
         }
     )
 
@@ -57,21 +56,29 @@ def test_the_reference_is_table_1_and_the_two_bounds():
     assert len(reference) == 2 * 3 * (6 + 2)  # experiments x scenarios x methods
 
 
-def test_baselines_run_as_published_are_compared_with_every_published_baseline():
-    title = "SplitMNIST, pairs per seed"
-    reference = read_reference(REFERENCE, {title: "SplitMNIST"})
-    as_published = reference[reference["experiment"] == title]
-    assert sorted(as_published["method"].unique()) == sorted(records.BASELINES + records.BOUNDS)
-    assert as_published["same_tasks"].all()
-    table1 = read_reference(REFERENCE)
-    assert set(table1.loc[table1["same_tasks"], "method"]) == set(records.HNET_METHODS)
-    both = [frame[frame["method"] == "SI"]["mean"].tolist() for frame in (as_published, table1)]
-    assert both[0] == both[1][3:] or both[0] == both[1][:3]
-
-
-def test_an_unknown_published_title_is_named_with_those_that_there_are():
-    with pytest.raises(ValueError, match=r"published_as = 'SplitCIFAR' of 'mine'.*PermutedMNIST-10, SplitMNIST"):
-        read_reference(REFERENCE, {"mine": "SplitCIFAR"})
+def test_runs_on_tasks_as_published_take_the_place_of_others_cell_by_cell():
+    redrawn = "SplitMNIST, pairs per seed"
+    runs = pd.concat(
+        [
+            make_runs([99.0]),
+            make_runs([90.0, 91.0], "SI"),
+            make_runs([60.0], "SI", "cl2"),
+            make_runs([80.0, 81.0, 82.0], "SI", title=redrawn),
+            make_runs([55.0], "SI", "cl3", title=redrawn),
+            make_runs([10.0], "SI", title="Digits"),
+        ]
+    )
+    reference = pd.concat(
+        [make_reference(99.0, 0.1), *(make_reference(81.0, 0.1, "SI", scenario) for scenario in ("CL1", "CL2", "CL3"))]
+    )
+    verdicts = compare(as_published(runs, {redrawn: "SplitMNIST"}), reference, 0.5)
+    assert list(verdicts["ours_mean"]) == [99.0, 81.0, 60.0, 55.0]
+    assert list(verdicts["ours_n"]) == [1, 3, 1, 1]
+    assert list(verdicts["tasks"]) == ["as published", "as published", "fixed", "as published"]
+    assert list(compare(runs, reference, 0.5)["tasks"]) == ["as published", "fixed", "fixed", ""]
+    assert as_published(runs, {}).drop(columns="redrawn").equals(runs)
+    kept = as_published(runs, {redrawn: "SplitMNIST"})
+    assert list(kept.loc[kept["experiment"] == "Digits", "mean_final"]) == [10.0]
 
 
 @pytest.mark.parametrize("finals", [[], [99.8]])

@@ -1,6 +1,7 @@
 """The workflow as a user meets it: in a copy of the repository, through Snakemake's command line."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,10 +96,13 @@ def test_computing_the_paper_plans_every_method_and_seed(clone):
     assert planned(output)["train_run"] == 2 * (2 + 3 + 4 * 3) * 20
 
 
-def test_baselines_can_be_run_in_the_published_protocol(clone):
-    code, output = snakemake(clone, "-n", "--cores", "1", "baselines", "--config", "results_source=compute")
+@pytest.mark.parametrize(("collection", "folder"), [("table1", "split_mnist_per_seed"), ("same_tasks", "split_mnist")])
+def test_a_baseline_is_run_once_in_table_1_on_tasks_as_published(clone, collection, folder):
+    code, output = snakemake(clone, "-n", "--cores", "1", collection, "--config", "results_source=compute")
     assert code == 0, output
-    assert planned(output)["train_run"] == 2 * (1 + 4 * 3) * 20
+    assert planned(output)["train_run"] == 2 * (2 + 3 + 4 * 3) * 20
+    assert set(re.findall(r"results/runs/(split_[a-z_]+)/si/", output)) == {folder}
+    assert set(re.findall(r"results/runs/(split_[a-z_]+)/hnet_ent/", output)) == {"split_mnist"}
 
 
 def test_an_interpreter_that_cannot_import_torch_draws_every_table_and_figure(clone, tmp_path):

@@ -118,6 +118,7 @@ rule publish:
     params:
         experiments=[path for name in common_collections() for path in experiment_files(name)],
         margin=config["verdict_margin"],
+        published_as=sorted({pair for name in common_collections() for pair in published_titles(name)}),
     message:
         "Publishing the finished runs of the paper's experiments into results/cached"
     shell:
@@ -125,7 +126,7 @@ rule publish:
         " --runs results/tables/finished_runs.csv --accuracy results/tables/finished_accuracy.csv"
         " && python workflow/scripts/publish_results.py --runs results/tables/finished_runs.csv"
         " --accuracy results/tables/finished_accuracy.csv --cached results/cached"
-        " --reference config/reference.csv --margin {params.margin}"
+        " --reference config/reference.csv --margin {params.margin} --published-as {params.published_as:q}"
         " && mkdir -p results/samples results/cached/replay_samples"
         " && find results/samples -name '*_mnist.npz' -exec cp {{}} results/cached/replay_samples/ ';'"
         " && find results/tables '(' -name '*_confidence.csv' -o -name toy.csv -o -name toy_curves.csv"

@@ -112,12 +112,13 @@ def collection_experiments(name):
 
 
 def collection_titles(name):
-    """Experiments of a collection as they are called in tables."""
-    return [EXPERIMENTS[e].title for e in collection_experiments(name)]
+    """Experiments of a collection as they are called in tables, where those that redraw tasks are part of the others."""
+    experiments = [EXPERIMENTS[e] for e in collection_experiments(name)]
+    return list(dict.fromkeys(e.published_as or e.title for e in experiments))
 
 
 def published_titles(name):
-    """Experiments of a collection that config/reference.csv calls otherwise, as arguments of the scripts."""
+    """Experiments of a collection that stand in for published cells of another one, as arguments of the scripts."""
     known = [EXPERIMENTS[e] for e in collection_experiments(name) if EXPERIMENTS[e].published_as]
     return [f"{e.title}={e.published_as}" for e in known]
 
@@ -130,8 +131,12 @@ def packs(seeds, size):
 def trainings(name):
     """Yield (folder of records, pack of seeds) for every training job of a collection."""
     size = config["collections"][name]["seeds_per_job"]
-    for experiment in collection_experiments(name):
+    experiments = collection_experiments(name)
+    replaced = {(EXPERIMENTS[e].published_as, m) for e in experiments for m in EXPERIMENTS[e].settings["methods"]}
+    for experiment in experiments:
         for method, training in EXPERIMENTS[experiment].trainings():
+            if (EXPERIMENTS[experiment].title, method) in replaced:
+                continue  # that method's tasks were redrawn when it was published: another experiment has it so
             for seeds in packs(EXPERIMENTS[experiment].seeds, size):
                 yield f"{experiment}/{method}/{training}", seeds
 

@@ -48,11 +48,13 @@ rule plot_accuracy_matrix:
     params:
         scenario=lambda wildcards: matrix_scenario(wildcards.collection),
         experiments=lambda wildcards: collection_titles(wildcards.collection),
+        published_as=lambda wildcards: published_titles(wildcards.collection),
     message:
         "Drawing the accuracy matrices of {wildcards.collection}"
     shell:
         "python {input.script} --accuracy {input.accuracy} --scenario {params.scenario}"
-        " --experiments {params.experiments:q} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+        " --experiments {params.experiments:q} --png {output.png} --pdf {output.pdf}"
+        " --published-as {params.published_as:q} > {log} 2>&1"
 
 
 rule plot_replay_samples:

@@ -11,7 +11,7 @@ import argparse
 from hnetcl import tables
 from hnetcl.files import written_whole
 from hnetcl.records import read_runs, write_table
-from hnetcl.verdicts import DEFAULT_MARGIN, add_published_as, compare, read_reference, summarise
+from hnetcl.verdicts import DEFAULT_MARGIN, add_published_as, as_published, compare, read_reference, summarise
 
 
 def main() -> None:
@@ -31,7 +31,10 @@ def main() -> None:
 
     runs, reference = (
         frame[frame["experiment"].isin(arguments.experiments)]
-        for frame in (read_runs(arguments.runs), read_reference(arguments.reference, dict(arguments.published_as)))
+        for frame in (
+            as_published(read_runs(arguments.runs), dict(arguments.published_as)),
+            read_reference(arguments.reference),
+        )
     )
     summary, verdicts = summarise(runs), compare(runs, reference, arguments.margin)
     table = tables.build_table(summary, verdicts, reference, arguments.experiments, arguments.title, arguments.margin)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from hnetcl import figure_style as style
 from hnetcl.records import method_rank, read_accuracy
+from hnetcl.verdicts import add_published_as, as_published
 
 MAPS_A_ROW = 4
 COLOURS = "viridis"
@@ -33,10 +34,12 @@ def main() -> None:
     parser.add_argument("--scenario", required=True, help="CL1, CL2 or CL3")
     parser.add_argument("--png", required=True, help="written: the figure, 300 dpi")
     parser.add_argument("--pdf", required=True, help="written: the figure as vectors")
+    add_published_as(parser)
     arguments = parser.parse_args()
 
     with style.figure_style():
-        figure = draw(read_accuracy(arguments.accuracy), arguments.experiments, arguments.scenario)
+        accuracy = as_published(read_accuracy(arguments.accuracy), dict(arguments.published_as))
+        figure = draw(accuracy, arguments.experiments, arguments.scenario)
         style.save_figure(figure, arguments.png, arguments.pdf)
 
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from hnetcl import figure_style as style
 from hnetcl.records import method_rank, read_runs
-from hnetcl.verdicts import add_published_as, read_reference
+from hnetcl.verdicts import add_published_as, as_published, read_reference
 
 ROW_HEIGHT = 0.27  # inches a method
 OURS, PUBLISHED = -0.15, 0.24  # heights in a method's row (the axis points down)
@@ -39,8 +39,8 @@ def main() -> None:
 
     with style.figure_style():
         figure = draw(
-            read_runs(arguments.runs),
-            read_reference(arguments.reference, dict(arguments.published_as)),
+            as_published(read_runs(arguments.runs), dict(arguments.published_as)),
+            read_reference(arguments.reference),
             arguments.experiments,
         )
         style.save_figure(figure, arguments.png, arguments.pdf)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from hnetcl import records
-from hnetcl.verdicts import DEFAULT_MARGIN, compare, read_reference
+from hnetcl.verdicts import DEFAULT_MARGIN, add_published_as, as_published, compare, read_reference
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--cached", required=True, type=Path, metavar="DIR", help="folder of the cached tables")
     parser.add_argument("--reference", required=True, metavar="CSV", help="published values")
     parser.add_argument("--margin", type=float, default=DEFAULT_MARGIN, help="percentage points that never count")
+    add_published_as(parser)
     arguments = parser.parse_args()
 
     fresh_runs = pd.concat(map(records.read_runs, arguments.runs))
@@ -41,7 +42,8 @@ def main() -> None:
     runs = records.replace_runs(cached_runs, fresh_runs)
     records.write_table(runs, runs_file)
     records.write_table(records.replace_runs(cached_accuracy, fresh_accuracy), accuracy_file)
-    verdicts = compare(runs, read_reference(arguments.reference), arguments.margin)
+    published = as_published(runs, dict(arguments.published_as))
+    verdicts = compare(published, read_reference(arguments.reference), arguments.margin)
     records.write_table(verdicts, arguments.cached / "verdicts.csv")
 
     cached = keys(cached_runs)

@@ -88,8 +88,8 @@ class RunSpec:
 class Experiment:
     """One experiment of ``config/experiments``, validated.
 
-    ``files`` are those that it is written in; ``published_as`` is its name in config/reference.csv where that is not
-    its title.
+    ``files`` are those that it is written in; ``published_as`` is the title of the experiment whose published methods
+    it runs on the tasks that they were published with, None where it stands for itself.
     """
 
     name: str
@@ -225,10 +225,16 @@ def _extended(path: Path, variant: str | None) -> Experiment:
                 "keys, sections joined by dots."
             )
         place[last] = value
+    published_as = extension.get("published_as")
+    if published_as not in (None, base.title):
+        raise ConfigurationError(
+            f"{path}: published_as = {published_as!r} is not allowed. Allowed: '{base.title}', the title of "
+            f"'{extension['extends']}'."
+        )
     validate(settings, "experiment", path)
     _require_consistency(settings, path)
     name = path.stem if variant is None else f"{path.stem}/{variant}"
-    return Experiment(name, settings, (path, *base.files), extension.get("published_as"))
+    return Experiment(name, settings, (path, *base.files), published_as)
 
 
 def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:

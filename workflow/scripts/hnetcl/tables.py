@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from hnetcl.records import method_rank
+from hnetcl.records import BASELINES, BOUNDS, method_rank
 from hnetcl.verdicts import BASELINE_ARTEFACT, CELL
 
 _LATEX = str.maketrans(
@@ -31,6 +31,7 @@ _LATEX = str.maketrans(
         "†": r"\textdagger{}",
         "‡": r"\textdaggerdbl{}",
         "§": r"\S{}",
+        "¶": r"\P{}",
     }
 )
 
@@ -65,7 +66,7 @@ def build_table(
     ``experiments`` are titles in the order to show; ``margin`` is the one the verdicts were made with, in
     percentage points. An experiment without runs and published values is a ``ValueError``.
     """
-    published = verdicts.merge(reference[[*CELL, "confidence", "same_tasks"]], on=CELL, how="left")
+    published = verdicts.merge(reference[[*CELL, "confidence"]], on=CELL, how="left")
     cells = summary.merge(published, on=CELL, how="outer")
     missing = sorted(set(experiments) - set(cells["experiment"]))
     if missing:
@@ -118,7 +119,8 @@ def _lines(cell: NamedTuple) -> list[str]:
     lines = [ours]
     if pd.notna(cell.paper_mean):
         marks = "†" * (cell.confidence != "checked") + "‡" * (cell.artefact == BASELINE_ARTEFACT)
-        marks += "§" * (not cell.same_tasks)
+        if cell.method in BASELINES + BOUNDS:
+            marks += {"as published": "¶", "fixed": "§"}.get(cell.tasks, "")
         seeds = f" (n={cell.paper_n})" if pd.notna(cell.paper_n) else ""
         lines.append(f"paper {_estimate(cell.paper_mean, cell.paper_sem)}{seeds}{marks}")
         if run:
@@ -144,6 +146,8 @@ def _notes(margin: float) -> dict[str, str]:
         "(whichever is larger) of the published mean, else above or below; in brackets ours minus published.",
         "†": "† published value not checked against its source.",
         "‡": "‡ published by van de Ven & Tolias (2019), not part of the paper's table.",
+        "¶": "¶ digit pairs or permutations drawn anew for every seed, in ours as in the published runs; the rows of "
+        "hypernetworks have the same for every seed, in both.",
         "§": "§ published with digit pairs or permutations drawn anew for every seed; ours are those of the "
         "hypernetwork rows, the same for every seed.",
     }
