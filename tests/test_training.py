@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +13,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from conftest import REPOSITORY, tensors_of
 from hnetcl import records
 from hnetcl.catalogue import METHODS
 from hnetcl.methods.interface import Method, Prediction
 from hnetcl.tasks import TaskSequence
-from hnetcl.training import CHECK_EVERY, TrainingDivergedError, train
+from hnetcl.training import CHECK_EVERY, TrainingDivergedError, TrainingStoppedError, train
 
 HNET = "methods.hnet_ent"
 # One look at the losses, and one checkpoint, inside every task.
@@ -124,6 +127,28 @@ def test_a_run_killed_at_every_report_in_turn_ends_with_the_same_numbers(make_jo
             job.run(kill_at=moment)
     assert_same_end(job.run(), job, expected, undisturbed)
     assert job.reports == []  # the last kill came after all was done
+
+
+@given(stops=st.lists(st.integers(1, 200), max_size=6))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_run_that_is_asked_to_stop_any_number_of_times_ends_with_the_same_numbers(make_job, stops):
+    undisturbed = make_job(checkpoint="undisturbed.pt")
+    expected = undisturbed.run()
+    job = make_job()
+    job.checkpoint.unlink(missing_ok=True)
+    for asked in stops:
+        questions = iter(range(1, 10**6))
+        try:
+            job.run(stop=lambda questions=questions, asked=asked: next(questions) >= asked)
+        except TrainingStoppedError as stopped:
+            where = list(map(int, re.findall(r"\d+", str(stopped))))
+        else:
+            break  # it was through before it was asked often enough
+        stored = torch.load(job.checkpoint, weights_only=True)["progress"] if job.checkpoint.exists() else {}
+        assert where == [stored.get("iteration", 0), stored.get("task", 0) + 1]
+        assert stored or asked == 1
+    assert_same_end(job.run(), job, expected, undisturbed)
+    job.checkpoint.unlink()
 
 
 def test_accuracies_have_a_row_for_the_untrained_state_and_one_for_every_task(make_job):
@@ -423,6 +448,30 @@ def test_a_dataset_that_cannot_be_used_stops_the_script_with_a_message(command, 
     code, output = finish(start("train_run", *command(**changes)))
     assert code != 0
     assert "data.npz" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "a budget"])
+def test_a_job_that_is_told_to_stop_leaves_a_checkpoint_and_goes_on_from_it(command, tmp_path, way):
+    calm, stopped = tmp_path / "calm", tmp_path / "stopped"
+    rarely = {"checkpoint-seconds": 1000}  # a checkpoint within a task can only come from the stop
+    budget = {"time-budget": 0.01} if way == "a budget" else {}
+    process = start("train_run", *command(records=stopped, checkpoints=stopped, **rarely, **budget))
+    if not budget:
+        wait_for(lambda: list(stopped.rglob("seed-7.pt")), process)  # the first task is through
+        process.send_signal(getattr(signal, way))
+    code, output = finish(process)
+    assert code == os.EX_TEMPFAIL, output
+    assert "Tiny HNET+ENT cl1-cl3 seed 7: stopped" in output and "The same command goes on from there." in output
+    assert ("the time budget of 0.01 s" if budget else way) in output
+    assert "Traceback" not in output
+    assert not list(stopped.rglob("seed-7.json"))
+    code, output = finish(start("train_run", *command(records=stopped, checkpoints=stopped)))
+    assert code == 0, output
+    assert ("going on from" in output) == (not budget)  # so small a budget ends before there is anything to keep
+    code, output = finish(start("train_run", *command(records=calm, checkpoints=calm)))
+    assert code == 0, output
+    expected, found = (records.read_record(folder / "seed-7.json") for folder in (calm, stopped))
+    assert found["scenarios"] == expected["scenarios"]
 
 
 def test_the_resolved_specification_can_be_shown_without_training(command, tmp_path, make_spec):

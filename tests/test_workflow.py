@@ -161,12 +161,25 @@ def test_a_small_sequence_goes_from_training_to_table_and_figures(clone):
     assert jobs["train_pack"] == jobs["train_run"] == 2
 
 
+VALUES_OF = {"title": "Mine", "layout": "values", "experiments": ["permuted_mnist_beta"], "seeds_per_job": 1}
+
+
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [
         ("config.yaml", {"results_source": "maybe"}, ["results_source", "'maybe'", "'cached'", "'compute'"]),
         ("config.yaml", {"colour": "red"}, ["unknown key 'colour'", "verdict_margin"]),
         ("config.yaml", {"train_threads": "two"}, ["train_threads", "'two'", "integer"]),
+        (
+            "config.yaml",
+            {"collections": {"mine": VALUES_OF | {"values_of": "methods.hnet_ent.regulariser.form"}}},
+            ["collections.mine.values_of", "'auto'", "compression, or a key that is a number above 0"],
+        ),
+        (
+            "config.yaml",
+            {"collections": {"mine": VALUES_OF}},
+            ["collections.mine.values_of = None", "permuted_mnist_beta/beta-0.001"],
+        ),
         ("experiments/split_digits.yaml", {"seeds": [1, "two"]}, ["seeds.1", "'two'", "integer"]),
         ("experiments/split_digits.yaml", {"dataset": "letters"}, ["dataset", "'letters'", "'mnist'"]),
         ("experiments/split_digits.yaml", {"methods": {"sgd": {}}}, ["unknown key 'sgd'", "hnet_ent", "joint"]),

@@ -108,6 +108,79 @@ rule compare_variants:
         " --png {output.png} --pdf {output.pdf} > {log} 2>&1"
 
 
+rule compare_tasks:
+    input:
+        accuracy=accuracy_table,
+        script="workflow/scripts/compare_tasks.py",
+        code=RESULTS_CODE,
+    output:
+        table=report(
+            "results/tables/{collection}.csv",
+            caption="../report/tasks.rst",
+            category="{collection}",
+            labels={"artefact": "accuracy by task"},
+        ),
+        markdown="results/tables/{collection}.md",
+        png=report(
+            "results/figures/{collection}_tasks.png",
+            caption="../report/tasks.rst",
+            category="{collection}",
+            labels={"artefact": "accuracy by task"},
+        ),
+        pdf="results/figures/{collection}_tasks.pdf",
+    log:
+        "results/logs/compare_tasks/{collection}.log",
+    wildcard_constraints:
+        collection=collections_of("tasks"),
+    conda:
+        "../../envs/results.yaml"
+    params:
+        experiments=lambda wildcards: collection_titles(wildcards.collection),
+        published_as=lambda wildcards: published_titles(wildcards.collection),
+    message:
+        "Following the methods of {wildcards.collection} over their tasks"
+    shell:
+        "python {input.script} --accuracy {input.accuracy} --experiments {params.experiments:q}"
+        " --csv {output.table} --markdown {output.markdown} --png {output.png} --pdf {output.pdf}"
+        " --published-as {params.published_as:q} > {log} 2>&1"
+
+
+rule compare_values:
+    input:
+        runs=runs_table,
+        script="workflow/scripts/compare_values.py",
+        code=RESULTS_CODE,
+    output:
+        table=report(
+            "results/tables/{collection}.csv",
+            caption="../report/values.rst",
+            category="{collection}",
+            labels={"artefact": "accuracy by value"},
+        ),
+        markdown="results/tables/{collection}.md",
+        png=report(
+            "results/figures/{collection}_values.png",
+            caption="../report/values.rst",
+            category="{collection}",
+            labels={"artefact": "accuracy by value"},
+        ),
+        pdf="results/figures/{collection}_values.pdf",
+    log:
+        "results/logs/compare_values/{collection}.log",
+    wildcard_constraints:
+        collection=collections_of("values"),
+    conda:
+        "../../envs/results.yaml"
+    params:
+        values=values,
+    message:
+        "Drawing accuracy by value of {wildcards.collection}"
+    shell:
+        "python {input.script} --runs {input.runs} --title {params.values[title]:q} --name {params.values[name]:q}"
+        " --values {params.values[numbers]:q} --csv {output.table} --markdown {output.markdown}"
+        " --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+
+
 # Takes what has been trained so far into results/cached. No rule makes those files, so that a fresh clone, which holds
 # them, never starts a training to make them anew.
 rule publish:

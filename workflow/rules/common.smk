@@ -29,7 +29,7 @@ TRAIN_COMMAND = (
     " --method {wildcards.method} --training {wildcards.training} --seeds {params.seeds}"
     " --dataset {input.dataset} --records {params.records} --checkpoints results/checkpoints"
     " --checkpoint-seconds {resources.checkpoint_seconds} --device {resources.device}"
-    " --threads {threads} --log {log} --progress lines {params.manifest}"
+    " --time-budget {resources.time_budget} --threads {threads} --log {log} --progress lines {params.manifest}"
 )
 
 
@@ -49,6 +49,8 @@ def configured_experiments():
                     f"config/config.yaml: collections.{collection}.confidence_of = '{named}' is not allowed. Allowed: "
                     f"an experiment of a collection that runs hnet_ent, {', '.join(measured)}."
                 )
+            if settings.get("layout") == "values":
+                variant_values(collection, settings, experiments)
         # With task embeddings in a plane, which are looked at as a whole: the demo's and the paper's.
         planes = {
             n: load_experiment(f"config/experiments/{n}.yaml") for n in ("split_digits_plane", "split_mnist_plane")
@@ -56,6 +58,27 @@ def configured_experiments():
         return experiments, planes
     except ConfigurationError as error:
         raise WorkflowError(str(error)) from None
+
+
+def variant_values(collection, settings, experiments):
+    """Titles of the experiments of a collection with their number, None where it is the runs' compression."""
+    key = settings.get("values_of")
+    if key == "compression":
+        return None
+    values = {}
+    for name, experiment in experiments.items():
+        if name.split("/")[0] not in settings["experiments"]:
+            continue
+        value = experiment.settings
+        for part in (key or "").split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise ConfigurationError(
+                f"config/config.yaml: collections.{collection}.values_of = {key!r} is not allowed: it is {value!r} in "
+                f"'{name}'. Allowed: compression, or a key that is a number above 0 in every experiment."
+            )
+        values[experiment.title] = value
+    return values
 
 
 def require_writable_results():
@@ -86,7 +109,7 @@ wildcard_constraints:
 
 
 def layout(name):
-    """How a collection is set: methods beside published values, or variants ranked."""
+    """How a collection is set: methods beside published values, variants ranked, and so on."""
     return config["collections"][name].get("layout", "methods")
 
 
@@ -231,6 +254,18 @@ def variants(wildcards):
     }
 
 
+def values(wildcards):
+    """Arguments of compare_values.py: the variants' title, what their number is called, and the numbers."""
+    settings = config["collections"][wildcards.collection]
+    numbers = variant_values(wildcards.collection, settings, EXPERIMENTS)
+    name = "ratio" if numbers is None else settings["values_of"].removeprefix("methods.")
+    return {
+        "title": variants(wildcards)["title"],
+        "name": name,
+        "numbers": [f"{title}={number}" for title, number in (numbers or {}).items()],
+    }
+
+
 def table_files(name):
     """Tables of a collection."""
     ends = (".csv", "_verdicts.csv", ".md", ".tex") if layout(name) == "methods" else (".csv", ".md")
@@ -245,7 +280,7 @@ def figure_files(name):
         for e in collection_experiments(name)
         if "hnet_r" in EXPERIMENTS[e].settings["methods"] and EXPERIMENTS[e].settings["sequence"]["kind"] == "split"
     ]
-    figures = ["final_accuracy", "accuracy_matrix", *samples] if layout(name) == "methods" else ["variants"]
+    figures = ["final_accuracy", "accuracy_matrix", *samples] if layout(name) == "methods" else [layout(name)]
     if "confidence_of" in config["collections"][name]:
         figures.append("confidence")
     return [f"results/figures/{name}_{figure}.{kind}" for figure in figures for kind in ("png", "pdf")]

@@ -18,6 +18,7 @@ rule train_run:
         gpu=int(config["device"] == "cuda"),
         device=config["device"],
         checkpoint_seconds=config["checkpoint_seconds"],
+        time_budget=config["time_budget"],
         mem_mb=4000,
         runtime=240,
     params:
@@ -49,6 +50,7 @@ rule train_pack:
         gpu=int(config["device"] == "cuda"),
         device=config["device"],
         checkpoint_seconds=config["checkpoint_seconds"],
+        time_budget=config["time_budget"],
         mem_mb=16000,
         runtime=480,
     params:

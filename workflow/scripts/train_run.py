@@ -4,13 +4,16 @@ python workflow/scripts/train_run.py --experiment config/experiments/split_mnist
     --training cl1-cl3 --seeds 7 --dataset results/datasets/mnist.npz \
     --records results/runs/split_mnist/hnet_ent/cl1-cl3 --checkpoints results/checkpoints
 
-A run that was killed goes on from its last checkpoint and ends with the same numbers. A seed whose record is there
-already, for the same specification, is not trained again.
+A run that was killed goes on from its last checkpoint and ends with the same numbers. SIGTERM, Ctrl-C and an exhausted
+--time-budget make it write a checkpoint and stop with exit status 75. A seed whose record is there already, for the
+same specification, is not trained again.
 """
 
 import argparse
 import json
 import logging
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -20,9 +23,36 @@ from hnetcl.spec import ConfigurationError, RunSpec, load_experiment
 
 log = logging.getLogger("train_run")
 
+STOPPED = os.EX_TEMPFAIL  # exit status of a training that stopped cleanly and can go on
+
 
 class RunError(Exception):
     """A training that cannot start or go on, with a message for the user."""
+
+
+class RunStoppedError(Exception):
+    """A training that was asked to stop; the message says how it goes on."""
+
+
+class StopRequest:
+    """Whether a training is to stop: SIGTERM (a cluster's time limit, say) or Ctrl-C came, or its time is up."""
+
+    def __init__(self, budget: float):
+        self.reason = ""
+        self._end = time.monotonic() + budget if budget > 0 else float("inf")
+        self._budget = budget
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: object) -> None:
+        self.reason = signal.Signals(number).name
+        signal.signal(number, signal.SIG_DFL)  # the second one does not wait
+
+    def __call__(self) -> bool:
+        """Return whether to stop; ``reason`` then says why."""
+        if not self.reason and time.monotonic() > self._end:
+            self.reason = f"the time budget of {self._budget:g} s"
+        return bool(self.reason)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -36,6 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--records", required=True, type=Path, help="folder for seed-<seed>.json")
     parser.add_argument("--checkpoints", required=True, type=Path, help="folder for checkpoints")
     parser.add_argument("--checkpoint-seconds", type=float, default=180.0, help="longest time a kill can lose")
+    parser.add_argument("--time-budget", type=float, default=0.0, metavar="SECONDS", help="stop after these; 0: never")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--log", type=Path, help="file for plain progress lines")
@@ -48,6 +79,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the command line."""
     arguments = parse_arguments()
+    stop = StopRequest(arguments.time_budget)
     try:
         experiment = load_experiment(arguments.experiment)
         specs = [experiment.spec(arguments.method, arguments.training, seed) for seed in arguments.seeds]
@@ -63,7 +95,11 @@ def main() -> None:
     missing = [spec for spec in specs if not has_record(arguments.records, spec)]
     try:
         if missing:
-            train_pack(missing, arguments)
+            train_pack(missing, arguments, stop)
+    except RunStoppedError as stopped:
+        log.info("%s", stopped)
+        print(f"train_run: {stopped}", file=sys.stderr)
+        sys.exit(STOPPED)
     except RunError as error:
         log.error("%s", error)  # for the log file; what sys.exit says goes to the terminal
         sys.exit(f"train_run: {error}")
@@ -97,7 +133,7 @@ def has_record(folder: Path, spec: RunSpec) -> bool:
         return False
 
 
-def train_pack(specs: list[RunSpec], arguments: argparse.Namespace) -> None:
+def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRequest) -> None:
     """Train the seeds of ``specs`` together and write their records."""
     # torch takes seconds to import: all that can be wrong with the configuration has been said by now.
     from hnetcl import data, device, provenance, records, training
@@ -128,7 +164,10 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace) -> None:
                 identity=[spec.hash for spec in specs],
                 checkpoint_seconds=arguments.checkpoint_seconds,
                 report=report,
+                stop=stop,
             )
+        except training.TrainingStoppedError as stopped:
+            raise RunStoppedError(f"{name}: {stopped} by {stop.reason}. The same command goes on from there.") from None
         except training.TrainingDivergedError as error:
             others = " The other seeds of the pack can be trained without it." if len(seeds) > 1 else ""
             raise RunError(f"{name}: {error}{others}") from error

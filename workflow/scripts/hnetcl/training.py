@@ -28,6 +28,10 @@ class TrainingDivergedError(RuntimeError):
     """A loss that is no finite number; the message says where, and what the last finite one was."""
 
 
+class TrainingStoppedError(RuntimeError):
+    """A training that was asked to stop and can go on from its checkpoint; the message says where it stands."""
+
+
 @dataclass
 class Progress:
     """Where a training stands; all that a checkpoint holds beside the method's own state.
@@ -52,6 +56,7 @@ def train(
     identity: list[str],
     checkpoint_seconds: float = 180.0,
     report: Callable[[Progress, Tensor | None], None] = lambda progress, loss: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
     """Train ``method`` on all tasks and return its accuracies; go on from ``checkpoint`` where that belongs to it.
 
@@ -62,9 +67,11 @@ def train(
         identity: hashes of the specifications in the pack; a checkpoint of another identity is not used.
         checkpoint_seconds: longest time that a kill can lose.
         report: called after every ``CHECK_EVERY`` iterations with the latest loss ``[R]``, and after every task.
+        stop: asked after every iteration, and before a task, whether to stop here with a checkpoint.
 
     Raises:
         TrainingDivergedError: a loss became infinite or no number.
+        TrainingStoppedError: ``stop`` said so.
     """
     optimisation = method.spec.optimisation
     progress = _resume(checkpoint, identity, method) or Progress()
@@ -73,6 +80,8 @@ def train(
     saved = time.monotonic()
     last: Tensor | None = None
     while progress.task < sequence.num_tasks:
+        if stop():  # the last checkpoint is of this very moment
+            raise TrainingStoppedError(f"stopped after iteration {progress.iteration} of task {progress.task + 1}")
         if progress.iteration == 0:
             method.begin_task(progress.task)
         stage = sequence.training_stage(
@@ -86,7 +95,8 @@ def train(
         while progress.iteration < len(stage):
             losses.append(method.step(stage[progress.iteration], progress.iteration))
             progress.iteration += 1
-            if len(losses) == CHECK_EVERY or progress.iteration == len(stage):
+            stopping = progress.iteration < len(stage) and stop()  # a task that is through is evaluated first
+            if stopping or len(losses) == CHECK_EVERY or progress.iteration == len(stage):
                 _require_finite(torch.stack(losses), last, progress, sequence.seeds)
                 last = losses[-1]
                 now = time.monotonic()
@@ -94,9 +104,13 @@ def train(
                 started = now
                 report(progress, last)
                 losses = []
-                if now - saved > checkpoint_seconds and progress.iteration < len(stage):
+                if stopping or (now - saved > checkpoint_seconds and progress.iteration < len(stage)):
                     _save(checkpoint, identity, progress, method)
                     saved = started = time.monotonic()
+                if stopping:
+                    raise TrainingStoppedError(
+                        f"stopped after iteration {progress.iteration} of task {progress.task + 1}"
+                    )
         method.end_task(progress.task)
         _require_finite_state(method, last, progress)
         progress.task, progress.iteration = progress.task + 1, 0

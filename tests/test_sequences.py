@@ -1,0 +1,118 @@
+"""Accuracy by task over a sequence, and against a number that variants differ in: tables and figures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import compare_tasks
+import compare_values
+from hnetcl import figure_style as style
+from hnetcl import records
+from test_figures import run_script  # noqa: F401 - a fixture
+from test_records import make_record
+
+
+@pytest.fixture
+def accuracy():
+    everything = [
+        make_record("Long", label, seed, ("cl1",), tasks=6) for label in ("HNET+ENT", "SI") for seed in (1, 2, 3)
+    ]
+    everything.append(make_record("Long, per seed", "SI", 1, ("cl1",), tasks=4))
+    return everything
+
+
+def test_the_table_by_task_holds_the_last_row_and_the_diagonal_of_every_matrix(accuracy):
+    table = compare_tasks.by_task(records.accuracy_table(accuracy))
+    assert len(table) == 6 * 6 + 4
+    for record in accuracy:
+        spec = record["spec"]
+        own = table[
+            (table["experiment"] == spec["title"])
+            & (table["method"] == spec["label"])
+            & (table["seed"] == spec["seed"])
+        ].sort_values("task")
+        matrix = np.array(record["scenarios"]["cl1"]["accuracy"])
+        assert np.allclose(own["final"], matrix[-1], atol=1e-4)
+        assert np.allclose(own["during"], matrix.diagonal(), atol=1e-4)
+        assert set(own["tasks"]) == {len(matrix)}
+
+
+def test_lines_over_the_tasks_stand_at_the_means_and_bands_at_the_deviations(accuracy):
+    table = compare_tasks.by_task(records.accuracy_table(accuracy))
+    with style.figure_style():
+        figure = compare_tasks.draw(table, ["Long"])
+    final, during = figure.axes
+    for ax, measure in ((final, "final"), (during, "during")):
+        for method, line in zip(("HNET+ENT", "SI"), ax.lines, strict=True):
+            seeds = table[(table["experiment"] == "Long") & (table["method"] == method)].groupby("task")[measure]
+            assert np.allclose(line.get_ydata(), seeds.mean())
+            assert line.get_label() == f"{method} (n=3)"
+    (lower, *_) = [path.vertices for path in final.collections[0].get_paths()]
+    seeds = table[(table["experiment"] == "Long") & (table["method"] == "HNET+ENT")].groupby("task")["final"]
+    assert lower[:, 1].min() == pytest.approx((seeds.mean() - seeds.std()).min())
+
+
+def test_the_scripts_write_table_and_figure_by_task_with_runs_on_redrawn_tasks_in_place(accuracy, tmp_path, run_script):  # noqa: F811
+    records.write_table(records.accuracy_table(accuracy), tmp_path / "accuracy.csv")
+    names = {kind: tmp_path / f"long.{kind}" for kind in ("csv", "md", "png", "pdf")}
+    done = run_script(
+        "compare_tasks.py",
+        *("--accuracy", tmp_path / "accuracy.csv", "--experiments", "Long", "--csv", names["csv"]),
+        *("--markdown", names["md"], "--png", names["png"], "--pdf", names["pdf"]),
+        *("--published-as", "Long, per seed=Long"),
+    )
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(names["csv"])
+    assert list(table.columns) == ["experiment", "method", "scenario", "tasks", "task", "seed", "final", "during"]
+    assert table.groupby("method")["tasks"].first().to_dict() == {"HNET+ENT": 6, "SI": 4}
+    lines = names["md"].read_text().splitlines()
+    hnet = table[table["method"] == "HNET+ENT"].groupby("seed")[["final", "during"]].mean()
+    expected = [f"{hnet[measure].mean():.2f} ± {hnet[measure].std():.2f}" for measure in ("final", "during")]
+    assert lines[2] == f"| Long, CL1 | HNET+ENT | 3 | {' | '.join(expected)} |"
+    assert len(lines) == 4 and all(names[kind].stat().st_size > 1000 for kind in ("png", "pdf"))
+
+
+@pytest.fixture
+def runs():
+    everything = [
+        make_record(f"Study, {name}", seed=seed, scenarios=("cl1",), final=final + seed)
+        for name, final in (("weak", 80.0), ("strong", 60.0))
+        for seed in (1, 3)
+    ]
+    return records.runs_table([*everything, make_record("Study", seed=1), make_record("Other, weak", seed=1)])
+
+
+def test_the_table_by_value_has_a_row_a_run_of_the_variants(runs):
+    values = {"Study, weak": 0.1, "Study, strong": 10.0}
+    table = compare_values.by_value(runs, "Study", values, "beta")
+    assert table["beta"].tolist() == [0.1, 0.1, 10.0, 10.0]
+    assert table["final"].tolist() == [81.0, 83.0, 61.0, 63.0]
+    ratios = compare_values.by_value(
+        runs.assign(compression=[2, 2, 0.5, 0.5, 9, 9, 9, 9][: len(runs)]), "Study", {}, "ratio"
+    )
+    assert set(ratios["ratio"]) <= {2, 0.5, 9} and len(ratios) == 4
+    with pytest.raises(ValueError, match="no run of a variant of 'Nothing'"):
+        compare_values.by_value(runs, "Nothing", {}, "ratio")
+
+
+def test_points_by_value_stand_at_the_means_on_a_logarithmic_axis(runs, tmp_path, run_script):  # noqa: F811
+    table = compare_values.by_value(runs, "Study", {"Study, weak": 0.1, "Study, strong": 10.0}, "beta")
+    with style.figure_style():
+        (ax,) = compare_values.draw(table, "Study", "beta").axes
+    during, final = [container.lines[0] for container in ax.containers]
+    assert ax.get_xscale() == "log" and final.get_xdata().tolist() == [0.1, 10.0]
+    assert final.get_ydata().tolist() == [82.0, 62.0]
+    assert during.get_ydata().tolist() == table.groupby("beta")["during"].mean().tolist()
+
+    records.write_table(runs, tmp_path / "runs.csv")
+    names = {kind: tmp_path / f"study.{kind}" for kind in ("csv", "md", "png", "pdf")}
+    done = run_script(
+        "compare_values.py",
+        *("--runs", tmp_path / "runs.csv", "--title", "Study", "--name", "beta"),
+        *("--values", "Study, weak=0.1", "Study, strong=10.0", "--csv", names["csv"], "--markdown", names["md"]),
+        *("--png", names["png"], "--pdf", names["pdf"]),
+    )
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(names["csv"])["final"].tolist() == [81.0, 83.0, 61.0, 63.0]
+    assert names["md"].read_text().splitlines()[2].startswith("| 0.1 | HNET+ENT, CL1 | 2 | ")
+    assert all(names[kind].stat().st_size > 1000 for kind in ("png", "pdf"))

@@ -1,0 +1,107 @@
+"""Follow every method over a sequence: the accuracy on each task right after it and at the end. A table and a figure.
+
+    python workflow/scripts/compare_tasks.py --accuracy results/cached/accuracy.csv \\
+        --experiments "PermutedMNIST-100, first 20 tasks" --csv results/tables/long.csv \\
+        --markdown results/tables/long.md --png results/figures/long_tasks.png --pdf results/figures/long_tasks.pdf
+"""
+
+import argparse
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hnetcl import figure_style as style
+from hnetcl.files import written_whole
+from hnetcl.records import RUN_KEY, method_rank, read_accuracy, write_table
+from hnetcl.verdicts import add_published_as, as_published
+
+MEASURES = {"final": "after the last task", "during": "right after the task"}
+PANEL_HEIGHT = 1.9  # inches
+
+
+def main() -> None:
+    """Read the accuracies, write tables and figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--accuracy", required=True, metavar="CSV", help="one row an accuracy")
+    parser.add_argument("--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show")
+    parser.add_argument("--csv", required=True, help="written: one row a run and task")
+    parser.add_argument("--markdown", required=True, help="written: means over the tasks as a table")
+    parser.add_argument("--png", required=True, help="written: the figure, 300 dpi")
+    parser.add_argument("--pdf", required=True, help="written: the figure as vectors")
+    add_published_as(parser)
+    arguments = parser.parse_args()
+
+    accuracy = as_published(read_accuracy(arguments.accuracy), dict(arguments.published_as))
+    table = by_task(accuracy[accuracy["experiment"].isin(arguments.experiments)])
+    write_table(table, arguments.csv)
+    with written_whole(arguments.markdown) as aside:
+        aside.write_text(markdown(table), encoding="utf-8")
+    with style.figure_style():
+        style.save_figure(draw(table, arguments.experiments), arguments.png, arguments.pdf)
+
+
+def by_task(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a run and task: the length of the sequence, the accuracy at its end and right after the task."""
+    learned = accuracy[accuracy["after_task"] > 0]
+    tasks = learned.groupby(RUN_KEY)["after_task"].transform("max")
+    key = [*RUN_KEY, "task"]
+    final = learned[learned["after_task"] == tasks].assign(tasks=tasks).set_index(key)
+    during = learned[learned["after_task"] == learned["task"]].set_index(key)["accuracy"]
+    table = pd.DataFrame({"tasks": final["tasks"], "final": final["accuracy"], "during": during}).reset_index()
+    return table[["experiment", "method", "scenario", "tasks", "task", "seed", "final", "during"]]
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return mean accuracies over the tasks as Markdown, mean ± STD over seeds."""
+    runs = table.groupby(RUN_KEY)[list(MEASURES)].mean().reset_index()
+    rows = [["Experiment", "Method", "n", *(f"{name} accuracy in %" for name in MEASURES)]]
+    rows.append(["---"] * len(rows[0]))
+    for (experiment, scenario, method), own in sorted(
+        runs.groupby(["experiment", "scenario", "method"]), key=lambda item: (item[0][:2], method_rank(item[0][2]))
+    ):
+        spread = own[list(MEASURES)].std()
+        cells = [f"{own[name].mean():.2f}" + (f" ± {spread[name]:.2f}" if len(own) > 1 else "") for name in MEASURES]
+        rows.append([f"{experiment}, {scenario}", method, str(len(own)), *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
+    """Return the figure: a row for each of ``experiments`` (titles) and scenario, final and during side by side."""
+    experiments, not_run = style.split_by_run(table, experiments)
+    rows = [
+        (title, scenario)
+        for title in experiments
+        for scenario in sorted(table.loc[table["experiment"] == title, "scenario"].unique())
+    ]
+    figure = Figure(figsize=(style.TEXT_WIDTH, 0.8 + PANEL_HEIGHT * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(MEASURES), squeeze=False, sharey="row")
+    for (title, scenario), row in zip(rows, axes, strict=True):
+        own = table[(table["experiment"] == title) & (table["scenario"] == scenario)]
+        for (measure, when), ax in zip(MEASURES.items(), row, strict=True):
+            draw_panel(ax, own, measure)
+            ax.set(title=f"{title}, {scenario}\n{when}", xlabel="Task", xlim=(0.5, own["tasks"].max() + 0.5))
+        row[0].set_ylabel("Test accuracy (%)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    style.add_note(
+        figure,
+        f"Mean over n seeds, band: standard deviation over seeds. Length of the sequence: "
+        f"{', '.join(str(n) for n in table['tasks'].unique())} tasks." + not_run,
+    )
+    return figure
+
+
+def draw_panel(ax: Axes, table: pd.DataFrame, measure: str) -> None:
+    """Draw one measure of one experiment over the tasks, a line a method."""
+    for method in sorted(table["method"].unique(), key=method_rank):
+        own = table[table["method"] == method].pivot(index="task", columns="seed", values=measure)
+        mean, deviation = own.mean(axis=1), own.std(axis=1).fillna(0)
+        colour = style.method_colour(method)
+        ax.plot(own.index, mean, color=colour, linewidth=1, label=f"{method} (n={own.shape[1]})")
+        ax.fill_between(own.index, mean - deviation, np.minimum(mean + deviation, 100), color=colour, alpha=0.25, lw=0)
+
+
+if __name__ == "__main__":
+    main()
