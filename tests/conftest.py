@@ -14,7 +14,8 @@ from hnetcl.data import Dataset
 from hnetcl.spec import load_experiment
 
 # The networks here are tiny: more threads only cost, and a machine's number of cores must not matter.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MNIST_FILE = "train-images-idx3-ubyte"

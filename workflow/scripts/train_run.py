@@ -155,7 +155,8 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
     name = f"{first.title} {first.label} {first.training} seed {'+'.join(map(str, seeds))}"
     checkpoint = arguments.checkpoints / first.experiment / first.method / first.training
     checkpoint /= f"seed-{'-'.join(map(str, seeds))}.pt"
-    with ProgressReport(name, first, arguments.progress) as report:
+    lengths = [sequence.schedule.iterations(t, seen=method.trains_on_seen_tasks) for t in range(sequence.num_tasks)]
+    with ProgressReport(name, lengths, arguments.progress) as report:
         try:
             progress = training.train(
                 method,
@@ -171,7 +172,6 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
         except training.TrainingDivergedError as error:
             others = " The other seeds of the pack can be trained without it." if len(seeds) > 1 else ""
             raise RunError(f"{name}: {error}{others}") from error
-    iterations = sequence.num_tasks * first.optimisation.iterations
     counts = method.parameter_counts()
     for run, spec in enumerate(specs):
         scenarios = {}
@@ -193,7 +193,7 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
             "timing": {
                 "training_seconds": progress.training_seconds,
                 "evaluation_seconds": progress.evaluation_seconds,
-                "iterations_per_second": iterations / progress.training_seconds,
+                "iterations_per_second": sum(lengths) / progress.training_seconds,
                 "peak_memory_mb": device.peak_memory_mb(where),
                 "seeds_in_pack": len(seeds),
             },
@@ -214,9 +214,8 @@ class ProgressReport:
 
     LINE_SECONDS = 30.0
 
-    def __init__(self, name: str, spec: RunSpec, style: str):
-        self.name = name
-        self.tasks, self.iterations = spec.sequence.tasks, spec.optimisation.iterations
+    def __init__(self, name: str, iterations: list[int], style: str):
+        self.name, self.iterations = name, iterations  # of every task
         self.style = style if sys.stderr.isatty() else "none"
         self.started: tuple[float, int] | None = None
         self.spoken = time.monotonic()
@@ -225,7 +224,7 @@ class ProgressReport:
         if self.style == "bar":
             from tqdm import tqdm
 
-            self.bar = tqdm(total=self.tasks * self.iterations, desc=self.name, unit="it", dynamic_ncols=True)
+            self.bar = tqdm(total=sum(self.iterations), desc=self.name, unit="it", dynamic_ncols=True)
         return self
 
     def __exit__(self, *exception):
@@ -234,7 +233,7 @@ class ProgressReport:
 
     def __call__(self, progress, loss) -> None:
         """Report where ``progress`` stands; ``loss`` is None at the end of a task."""
-        now, done = time.monotonic(), progress.task * self.iterations + progress.iteration
+        now, done = time.monotonic(), sum(self.iterations[: progress.task]) + progress.iteration
         if self.started is None:
             self.started = (now, done)  # a resumed run must not count what it did not do itself
         if self.style == "bar":
@@ -243,11 +242,12 @@ class ProgressReport:
             return
         self.spoken = now
         seconds, iterations = now - self.started[0], done - self.started[1]
-        left = f"{seconds / iterations * (self.tasks * self.iterations - done):.0f} s" if iterations else "?"
+        left = f"{seconds / iterations * (sum(self.iterations) - done):.0f} s" if iterations else "?"
+        task, tasks = progress.task, len(self.iterations)
         what = (
-            f"after task {progress.task}/{self.tasks}: " + self._accuracies(progress)
+            f"after task {task}/{tasks}: " + self._accuracies(progress)
             if loss is None
-            else f"task {progress.task + 1}/{self.tasks}, iteration {progress.iteration}/{self.iterations}, "
+            else f"task {task + 1}/{tasks}, iteration {progress.iteration}/{self.iterations[task]}, "
             f"loss {loss.mean().item():.4f}"
         )
         line = f"{self.name}: {what}, about {left} left"

@@ -1,14 +1,16 @@
 """Datasets as arrays: found or downloaded, checked against known checksums, prepared once.
 
-A prepared dataset is one ``.npz`` file with uint8 images ``[N, side, side]`` and int64 labels ``[N]`` for training and
-test. Training jobs read nothing else.
+A prepared dataset is one ``.npz`` file with uint8 images ``[N, side, side]``, or ``[N, side, side, 3]`` in colour, and
+int64 labels ``[N]`` for training and test. Training jobs read nothing else.
 """
 
 import gzip
 import hashlib
+import io
 import struct
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ MNIST_FILES = {
     "test_labels": ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637", 10_000),
 }
 DIGITS_TEST_SHARE = 0.2
+CIFAR_100_CLASSES = 50  # of the fine labels, in their order: those that the paper's tasks 2 to 6 have
 
 
 class DatasetError(Exception):
@@ -126,6 +129,72 @@ def _read_mnist_file(raw: Path, name: str, md5: str, count: int) -> np.ndarray:
     return array.astype(np.int64) if dimensions == 1 else array
 
 
+def load_cifar(data_dir: str | Path, download: bool = True) -> Dataset:
+    """Return the images of the paper's six tasks: CIFAR-10, labels 0..9, and 50 classes of CIFAR-100, labels 10..59.
+
+    ``data_dir`` is a torchvision root: ``cifar-10-batches-py`` and ``cifar-100-python`` as unpacked from the archives.
+    torchvision checks every file against a known MD5, and downloads what is not there unless ``download`` is false.
+
+    Raises:
+        DatasetError: an archive is absent and cannot be downloaded, or a file of it is altered.
+    """
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    arrays = {}
+    for split, train in (("train", True), ("test", False)):
+        ten, hundred = (_torchvision(archive, data_dir, train, download) for archive in (CIFAR10, CIFAR100))
+        labels = [np.array(archive.targets, dtype=np.int64) for archive in (ten, hundred)]
+        used = labels[1] < CIFAR_100_CLASSES
+        parts = ([ten.data, hundred.data[used]], [labels[0], labels[1][used] + 10])
+        arrays[f"{split}_images"], arrays[f"{split}_labels"] = map(np.concatenate, parts)
+    return Dataset("cifar", **arrays, largest_value=255)
+
+
+def _torchvision(archive: type, data_dir: str | Path, train: bool, download: bool):
+    """Open one half of a CIFAR archive through torchvision, which downloads and checks it."""
+    try:
+        return archive(data_dir, train=train, download=download)
+    except (OSError, RuntimeError) as error:
+        folder = Path(data_dir) / archive.base_folder
+        wrong = [
+            f"'{folder / name}' should have the MD5 {md5} and {_md5_found(folder / name)}"
+            for name, md5 in [*archive.train_list, *archive.test_list]
+            if _md5_found(folder / name) != f"has {md5}"
+        ]
+        raise DatasetError(
+            f"{archive.__name__} cannot be read and could not be downloaded ({error}): {'; '.join(wrong) or folder}. "
+            f"Unpack {archive.filename} in '{data_dir}', or set 'data_dir' to a directory that holds "
+            f"{archive.base_folder}."
+        ) from error
+
+
+def _md5_found(path: Path) -> str:
+    return f"has {hashlib.md5(path.read_bytes()).hexdigest()}" if path.is_file() else "is missing"
+
+
+def load_cifar10_jpeg(data_dir: str | Path) -> Dataset:
+    """Return CIFAR-10 as lossy JPEG pictures from ``cifar10_jpeg_{train,test}.npz``, in a random but fixed order.
+
+    For trying the code where the archives are not to be had: results on these pictures are none on CIFAR-10.
+    """
+    from PIL import Image
+
+    arrays = {}
+    for split in ("train", "test"):
+        path = Path(data_dir) / f"cifar10_jpeg_{split}.npz"
+        try:
+            with np.load(path) as stored:
+                content, offsets, labels = (stored[key] for key in ("jpeg", "offsets", "labels"))
+        except (OSError, KeyError, ValueError) as error:
+            raise DatasetError(f"'{path}' cannot be read ({error}): set 'data_dir' to where it is.") from error
+        images = [
+            np.asarray(Image.open(io.BytesIO(content[a:b].tobytes())).convert("RGB")) for a, b in pairwise(offsets)
+        ]
+        order = np.random.default_rng(0).permutation(len(labels))  # they come sorted by class
+        arrays |= {f"{split}_images": np.stack(images)[order], f"{split}_labels": labels[order].astype(np.int64)}
+    return Dataset("cifar10_jpeg", **arrays, largest_value=255)
+
+
 def save(dataset: Dataset, path: str | Path) -> None:
     """Write the prepared dataset to ``path`` (.npz)."""
     with written_whole(path) as aside:
@@ -168,6 +237,17 @@ def hold_out(dataset: Dataset, name: str, count: int) -> Dataset:
     return Dataset(name, images[:-count], labels[:-count], images[-count:], labels[-count:], dataset.largest_value)
 
 
+def hold_out_of_every_class(dataset: Dataset, name: str, share: float) -> Dataset:
+    """Do as `hold_out` with the last ``share`` of the training images of every class."""
+    labels = dataset.train_labels
+    held = np.zeros(len(labels), dtype=bool)
+    for label in range(dataset.num_classes):
+        own = np.flatnonzero(labels == label)
+        held[own[len(own) - round(share * len(own)) :]] = True
+    images = dataset.train_images
+    return Dataset(name, images[~held], labels[~held], images[held], labels[held], dataset.largest_value)
+
+
 def random_images(train: int = 60_000, test: int = 10_000, side: int = 28, classes: int = 10) -> Dataset:
     """Return as many images as MNIST has, of its size, with random pixels: for measuring time alone."""
     generator = np.random.default_rng(0)
@@ -186,4 +266,7 @@ LOADERS = {
     "digits": lambda data_dir: load_digits(),
     "mnist": load_mnist,
     "mnist_validation": lambda data_dir: hold_out(load_mnist(data_dir), "mnist_validation", 10_000),
+    "cifar": load_cifar,
+    "cifar_validation": lambda data_dir: hold_out_of_every_class(load_cifar(data_dir), "cifar_validation", 0.1),
+    "cifar10_jpeg": load_cifar10_jpeg,
 }

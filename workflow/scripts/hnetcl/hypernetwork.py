@@ -1,6 +1,6 @@
 """The chunked hypernetwork: from a task embedding to all weights of a target network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import ceil
 from typing import NamedTuple
@@ -36,6 +36,8 @@ class ChunkedHypernetwork:
 
     ``embedding_start`` and ``embedding_noise`` are kept for whoever trains the network: whether a task's embedding
     starts from its "own" draw or from the "previous" task's, and the standard deviation of noise on it in training.
+    ``restart`` asks for new shared parameters with every task (``redraw``), which makes each task one learned from
+    scratch.
 
     Initialisation as published: Xavier-uniform weights, zero biases, N(0, 1) embeddings, all drawn at once; networks of
     different ``name`` draw from different random streams.
@@ -55,38 +57,53 @@ class ChunkedHypernetwork:
         heads: Sequence[int] | None = None,
         embedding_start: str = "own",
         embedding_noise: float = 0.0,
+        restart: bool = False,
         name: str = "hypernetwork",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ):
         self.name, self.embedding_start, self.embedding_noise = name, embedding_start, embedding_noise
+        self.restart, self._seeds = restart, list(seeds)
         self.target_size = target_size
         self.chunk_size = chunk_size
         self.num_chunks = ceil(target_size / chunk_size)
         self._activation, self._backward = ACTIVATIONS[activation], BACKWARD[activation]
 
-        def draw(part: str, draw_one) -> Tensor:
-            value = draw_runs(seeds, draw_one, name, part)
+        self._widths = [task_embedding + chunk_embedding, *hidden]
+        self._chunk_embedding, self._heads = chunk_embedding, list(heads or [chunk_size])
+
+        def leaf(value: Tensor) -> Tensor:
             return value.to(device, dtype).requires_grad_()
 
-        widths = [task_embedding + chunk_embedding, *hidden]
-        self.shared: dict[str, Tensor] = {
-            "chunk_embeddings": draw(
-                "chunk embeddings", lambda g: torch.randn(self.num_chunks, chunk_embedding, generator=g)
-            )
-        }
-        for layer, (fan_in, fan_out) in enumerate(pairwise(widths)):
-            self.shared[f"hidden_{layer}"] = draw(
-                f"hidden layer {layer}", lambda g, i=fan_in, o=fan_out: xavier_affine(g, i, o)
-            )
-        self.shared["output"] = draw(
-            "output layer",
-            lambda g: torch.cat([xavier_affine(g, widths[-1], size) for size in heads or [chunk_size]], dim=1),
-        )
+        self.shared: dict[str, Tensor] = {part: leaf(value) for part, value in self._draw_shared(name).items()}
         self.task_embeddings = [
-            draw(f"task embedding {task}", lambda g: torch.randn(task_embedding, generator=g))
+            leaf(draw_runs(seeds, lambda g: torch.randn(task_embedding, generator=g), name, f"task embedding {task}"))
             for task in range(num_tasks)
         ]
+
+    def _draw_shared(self, name: str) -> dict[str, Tensor]:
+        """Draw the shared parameters of every run from the random streams of ``name``."""
+
+        def draw(part: str, draw_one: Callable[[torch.Generator], Tensor]) -> Tensor:
+            return draw_runs(self._seeds, draw_one, name, part)
+
+        chunks = (self.num_chunks, self._chunk_embedding)
+        shared = {"chunk_embeddings": draw("chunk embeddings", lambda g: torch.randn(chunks, generator=g))}
+        for layer, (fan_in, fan_out) in enumerate(pairwise(self._widths)):
+            shared[f"hidden_{layer}"] = draw(
+                f"hidden layer {layer}", lambda g, i=fan_in, o=fan_out: xavier_affine(g, i, o)
+            )
+        shared["output"] = draw(
+            "output layer",
+            lambda g: torch.cat([xavier_affine(g, self._widths[-1], size) for size in self._heads], dim=1),
+        )
+        return shared
+
+    @torch.no_grad()
+    def redraw(self, task: int) -> None:
+        """Replace the shared parameters by new ones, drawn for ``task``."""
+        for part, value in self._draw_shared(f"{self.name} {task}").items():
+            self.shared[part].copy_(value)
 
     @property
     def num_parameters(self) -> int:

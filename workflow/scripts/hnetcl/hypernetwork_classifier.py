@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hnetcl.architectures import target_network
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.layers import cross_entropy
 from hnetcl.outputs import OutputUnits
 from hnetcl.protection import ProtectedHypernetwork
-from hnetcl.spec import OptimisationSpec, TargetSpec
-from hnetcl.target import TargetMLP
+from hnetcl.spec import TargetSpec
+from hnetcl.target import DropoutMasks, Mode
 from hnetcl.tasks import Batch, TaskSequence
 
 
@@ -21,9 +22,8 @@ class HypernetworkClassifier:
     Args:
         sequence: the tasks.
         outputs: output units of the target network.
-        target: its hidden layers.
-        optimisation: Adam's settings and the iterations a task.
-        settings: those of a method; ``hypernetwork`` and ``regulariser`` are read.
+        target: which network that is.
+        settings: those of a method; ``hypernetwork``, ``regulariser`` and ``normalisation_statistics`` are read.
     """
 
     def __init__(
@@ -31,11 +31,10 @@ class HypernetworkClassifier:
         sequence: TaskSequence,
         outputs: OutputUnits,
         target: TargetSpec,
-        optimisation: OptimisationSpec,
         settings: Mapping[str, Any],
     ):
         self.outputs = outputs
-        self.target = TargetMLP((sequence.num_inputs, *target.hidden, outputs.count), target.activation)
+        self.target = target_network(target, sequence.num_inputs, outputs.count)
         self.hypernetwork = ChunkedHypernetwork(
             sequence.seeds,
             sequence.num_tasks,
@@ -47,20 +46,38 @@ class HypernetworkClassifier:
         self._trainer = ProtectedHypernetwork(
             self.hypernetwork,
             sequence.seeds,
-            optimisation,
+            sequence.schedule,
             settings["regulariser"],
             (lambda task: self.target.output_ranges(outputs.head(task))) if own_head else None,
         )
 
+        self._sequence = sequence
+        # Running statistics of batch normalisation, for every task its own unless they are to be shared.
+        shares = settings.get("normalisation_statistics") == "shared"
+        like = self.hypernetwork.shared["output"].detach()
+        sets = [
+            self.target.initial_statistics(len(sequence.seeds), like)
+            for _ in range(1 if shares else sequence.num_tasks)
+        ]
+        self._statistics = sets * sequence.num_tasks if shares else sets
+
     def begin_task(self, task: int) -> None:
         """Take the snapshot, start Adam anew."""
-        self._task = task
         self._trainer.begin_task(task)
+        self._start(task)
+
+    def _start(self, task: int) -> None:
+        self._task, sequence = task, self._sequence
+        samples = sequence.schedule.optimisation.batch_size
+        self._masks = DropoutMasks(
+            self.target, sequence.seeds, "classifier", task, samples=samples, device=sequence.device
+        )
 
     def step(self, batch: Batch, iteration: int) -> Tensor:
         """One iteration of section 2.1: the task's gradient, then the protected step. Return the loss, ``[R]``."""
         weights = self._trainer.weights(iteration)
-        logits = self.target.logits(self.target.unpack(weights), batch.x, self.outputs.head(self._task))
+        mode = Mode(True, self._statistics[self._task], self._masks[iteration])
+        logits = self.target.logits(self.target.unpack(weights), batch.x, self.outputs.head(self._task), mode)
         loss = cross_entropy(logits, batch.labels)
         self._trainer.step(*torch.autograd.grad(loss.sum(), weights), iteration)
         return loss.detach()
@@ -78,6 +95,11 @@ class HypernetworkClassifier:
         rows = torch.arange(len(units), device=weight.device).unsqueeze(1)
         return [*hidden, weight[rows, units], bias[rows, units]]
 
+    def _test_mode(self, tasks: Sequence[int]) -> Mode:
+        """Return the mode that the stacked networks of ``tasks`` are tested in."""
+        of_tasks = zip(*(self._statistics[task] for task in tasks), strict=True)
+        return Mode(statistics=[torch.stack(part, dim=1).flatten(0, 1) for part in of_tasks])
+
     def answer_for_given_task(self) -> Callable[[Tensor, int], Tensor]:
         """Return a function from inputs ``[R, B, inputs]`` and their task to labels ``[R, B]``."""
         networks: dict[int, list[Tensor]] = {}
@@ -86,7 +108,7 @@ class HypernetworkClassifier:
             if task not in networks:
                 networks.clear()  # one network at a time: they are as large as the target network
                 networks[task] = self._task_networks([task])
-            return self.target.logits(networks[task], x).argmax(2)
+            return self.target.logits(networks[task], x, mode=self._test_mode([task])).argmax(2)
 
         return answer
 
@@ -95,22 +117,25 @@ class HypernetworkClassifier:
 
         They are ``[R, learned, B, classes]``.
         """
-        networks = self._task_networks(range(learned))
+        networks, mode = self._task_networks(range(learned)), self._test_mode(range(learned))
 
         def answer(x: Tensor) -> Tensor:
             every = x.unsqueeze(1).expand(-1, learned, -1, -1).flatten(0, 1)
-            return self.target.logits(networks, every).unflatten(0, (len(x), learned))
+            return self.target.logits(networks, every, mode=mode).unflatten(0, (len(x), learned))
 
         return answer
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs."""
-        return {"task": self._task, "trainer": self._trainer.state_dict()}
+        return {"task": self._task, "trainer": self._trainer.state_dict(), "statistics": self._statistics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        self._task = state["task"]
         self._trainer.load_state_dict(state["trainer"])
+        for own, stored in zip(self._statistics, state["statistics"], strict=True):
+            for value, before in zip(own, stored, strict=True):
+                value.copy_(before)
+        self._start(state["task"])
 
 
 def labels_of_tasks(logits: Tensor, tasks: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.optimiser import Adam
 from hnetcl.regulariser import FORMS, REFERENCES, ExactRegulariser, OutputRegulariser, choose_form, draw_subsets
-from hnetcl.spec import OptimisationSpec
+from hnetcl.schedule import Schedule
 from hnetcl.streams import NormalNoise
 
 
@@ -22,7 +22,7 @@ class ProtectedHypernetwork:
     Args:
         hypernetwork: what is trained.
         seeds: of the pack.
-        optimisation: Adam's settings and the iterations a task.
+        schedule: Adam's settings, iterations and learning rates of every task.
         settings: the regulariser's, as in ``experiment.schema.yaml``.
         counted: ranges of the flat weight vector that are held for an earlier task; all of it where None.
     """
@@ -31,13 +31,13 @@ class ProtectedHypernetwork:
         self,
         hypernetwork: ChunkedHypernetwork,
         seeds: Sequence[int],
-        optimisation: OptimisationSpec,
+        schedule: Schedule,
         settings: Mapping[str, Any],
         counted: Callable[[int], list[tuple[int, int]]] | None = None,
     ):
         self.hypernetwork = hypernetwork
         self._seeds = seeds
-        self._optimisation = optimisation
+        self._schedule = schedule
         self._settings = settings
         self._counted = counted or (lambda task: [(0, hypernetwork.target_size)])
         self._task = -1
@@ -49,7 +49,9 @@ class ProtectedHypernetwork:
         return self._snapshot
 
     def begin_task(self, task: int) -> None:
-        """Take the snapshot and start Adam anew, and the embedding from the previous one where that is asked for."""
+        """Take the snapshot and start Adam anew, and what else the hypernetwork asks for."""
+        if task and self.hypernetwork.restart:
+            self.hypernetwork.redraw(task)
         if task and self.hypernetwork.embedding_start == "previous":
             with torch.no_grad():
                 self.hypernetwork.task_embeddings[task].copy_(self.hypernetwork.task_embeddings[task - 1])
@@ -58,7 +60,7 @@ class ProtectedHypernetwork:
     def _start(self, task: int, snapshot: Mapping[str, Tensor]) -> None:
         self._task, self._snapshot = task, dict(snapshot)
         trained = {**self.hypernetwork.shared, "task_embedding": self.hypernetwork.task_embeddings[task]}
-        adam = self._optimisation
+        adam = self._schedule.optimisation
         self._adam = Adam(trained, adam.learning_rate, adam.betas, adam.epsilon)
         self._regulariser = self._make_regulariser(task) if task else None
         embedding = trained["task_embedding"]
@@ -73,7 +75,7 @@ class ProtectedHypernetwork:
             return None
         subsets = None
         if settings["tasks"] != "all":
-            subsets = draw_subsets(self._seeds, task, settings["tasks"], self._optimisation.iterations)
+            subsets = draw_subsets(self._seeds, task, settings["tasks"], self._schedule.iterations(task))
         held = task if subsets is None else settings["tasks"]
         form = REFERENCES.get(settings.get("reference")) or FORMS.get(settings["form"])
         form = form or choose_form(self.hypernetwork, held)
@@ -100,6 +102,7 @@ class ProtectedHypernetwork:
 
         ``by_weights`` is the gradient of the task's loss by what ``weights`` returned.
         """
+        self._adam.learning_rate = self._schedule.learning_rate(self._task, iteration)
         gradients = self.hypernetwork.gradients(self._trace, by_weights)
         gradients["task_embedding"] = gradients.pop("task_embeddings").squeeze(1)
         if self._regulariser is not None:

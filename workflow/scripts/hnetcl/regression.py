@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.layers import named_gradients
-from hnetcl.networks import TrainedMLP
+from hnetcl.networks import TrainedNetwork
 from hnetcl.protection import ProtectedHypernetwork
+from hnetcl.schedule import Schedule
 from hnetcl.spec import OptimisationSpec
 from hnetcl.streams import stream
 from hnetcl.target import TargetMLP
@@ -139,7 +140,8 @@ class Trainer:
             name=name,
         )
         regulariser = {"beta": beta, "form": "auto", "tasks": "all"}
-        return network, ProtectedHypernetwork(network, self.seeds, self.optimisation, regulariser)
+        schedule = Schedule(self.optimisation, [len(task.train_x) for task in self.tasks])
+        return network, ProtectedHypernetwork(network, self.seeds, schedule, regulariser)
 
     def _learn_by_hypernetwork(self, trainer: ProtectedHypernetwork, embedding: int, number: int) -> None:
         task = self.tasks[number]
@@ -153,9 +155,9 @@ class Trainer:
     def _generate(self, network: ChunkedHypernetwork, task: int) -> list[Tensor]:
         return self.target.unpack(network.weights(network.features(network.embeddings([task]))).flatten(1))
 
-    def _new_target(self, learning_rate: float) -> TrainedMLP:
+    def _new_target(self, learning_rate: float) -> TrainedNetwork:
         adam = OptimisationSpec(**{**vars(self.optimisation), "learning_rate": learning_rate})
-        return TrainedMLP(self.seeds, self.target.sizes, self.target.activation, "xavier", adam, "target network")
+        return TrainedNetwork(self.seeds, self.target, "xavier", adam, "target network")
 
     def _batches(self, points: int, purpose: str | int, rounds: int = 1) -> Tensor:
         """Return the training points of every iteration, ``[iterations, R, B]``."""
@@ -176,7 +178,7 @@ class Trainer:
         ]
         return Fit(number + 1, torch.stack(predictions, dim=1))
 
-    def _fisher(self, network: TrainedMLP, task: RegressionTask) -> dict[str, Tensor]:
+    def _fisher(self, network: TrainedNetwork, task: RegressionTask) -> dict[str, Tensor]:
         x = task.train_x.expand(len(self.seeds), -1).unsqueeze(2)
         inputs, outputs = self.target.layer_by_layer(list(network.weights.values()), x)
         half_errors = (outputs[-1].squeeze(2) - task.train_y).square().sum() / 2

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.layers import named_gradients
-from hnetcl.networks import TrainedMLP
+from hnetcl.networks import TrainedNetwork
 from hnetcl.protection import ProtectedHypernetwork
 from hnetcl.spec import OptimisationSpec
 from hnetcl.streams import NormalNoise
@@ -48,7 +48,7 @@ def vae_loss(logits: Tensor, x: Tensor, mean: Tensor, log_variance: Tensor) -> T
     return reconstruction + divergence / x.shape[2]
 
 
-def encode(encoder: TrainedMLP, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def encode(encoder: TrainedNetwork, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return a latent sample, its mean and its log-variance for each input, ``[R, B, latent]``."""
     mean, log_variance = encoder.logits(x).chunk(2, dim=2)
     return mean + (log_variance / 2).exp() * noise, mean, log_variance
@@ -105,7 +105,7 @@ class HypernetworkVAE(Generator):
         self._batch_size = optimisation.batch_size
         seeds, inputs, device = sequence.seeds, sequence.num_inputs, sequence.device
         sizes = (inputs, *settings["encoder_hidden"], 2 * self._latent)
-        self.encoder = TrainedMLP(seeds, sizes, "relu", "xavier", optimisation, "replay encoder", device)
+        self.encoder = TrainedNetwork(seeds, TargetMLP(sizes), "xavier", optimisation, "replay encoder", device)
         self.decoder = TargetMLP((self._latent + settings["condition"], *settings["decoder_hidden"], inputs), "relu")
         self.hypernetwork = ChunkedHypernetwork(
             seeds,
@@ -115,7 +115,7 @@ class HypernetworkVAE(Generator):
             name="replay hypernetwork",
             device=device,
         )
-        self._trainer = ProtectedHypernetwork(self.hypernetwork, seeds, optimisation, settings["regulariser"])
+        self._trainer = ProtectedHypernetwork(self.hypernetwork, seeds, sequence.schedule, settings["regulariser"])
         self._conditions = torch.eye(sequence.num_tasks, settings["condition"], device=device)
 
     @property
@@ -272,7 +272,7 @@ class PlainVAE(Generator):
             "generator decoder": (latent, *reversed(hidden), sequence.num_inputs),
         }
         self.encoder, self.decoder = (
-            TrainedMLP(sequence.seeds, widths, "relu", "fan_in", optimisation, name, sequence.device)
+            TrainedNetwork(sequence.seeds, TargetMLP(widths), "fan_in", optimisation, name, sequence.device)
             for name, widths in sizes.items()
         )
         self._last_bias = list(self.encoder.weights)[-1]

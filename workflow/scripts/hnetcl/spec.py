@@ -17,7 +17,13 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from hnetcl.catalogue import METHODS
 
-DATASET_CLASSES = {"digits": 10, "mnist": 10, "mnist_validation": 10}
+DATASET_CLASSES = {
+    **dict.fromkeys(("digits", "mnist", "mnist_validation", "cifar10_jpeg"), 10),
+    **dict.fromkeys(("cifar", "cifar_validation"), 60),
+}
+COLOURED = ("cifar", "cifar_validation", "cifar10_jpeg")
+# Methods that can train a target network of any kind; the others are made for multi-layer perceptrons.
+ANY_TARGET = ("hnet_ent", "si", "fine_tune", "joint")
 SCHEMAS = Path(__file__).resolve().parents[3] / "config" / "schemas"
 
 
@@ -36,25 +42,42 @@ class SequenceSpec:
     first_task: str | None = None
     data_seed: int | None = None
     padding: int = 0
+    augmentation: str | None = None
+    normalisation: str | None = None
 
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """Hidden layers and activation of the target network."""
+    """The target network: hidden layers and activation of a perceptron, units a stage of a ResNet."""
 
-    hidden: tuple[int, ...]
-    activation: str
+    hidden: tuple[int, ...] | None = None
+    activation: str | None = None
+    kind: str | None = None
+    units: int | None = None
 
 
 @dataclass(frozen=True)
 class OptimisationSpec:
-    """Iterations a task, batch size and Adam's settings."""
+    """Iterations or epochs a task, batch size and Adam's settings.
 
-    iterations: int
+    ``schedule`` lists (epoch, factor): from that epoch on, counted from 0, the learning rate is multiplied by the
+    factor.
+    """
+
     batch_size: int
     learning_rate: float
     betas: tuple[float, float]
     epsilon: float
+    iterations: int | None = None
+    epochs: int | None = None
+    schedule: tuple[tuple[int, float], ...] | None = None
+
+
+_LATER_KEYS = {
+    "sequence": ("augmentation", "normalisation"),
+    "target": ("hidden", "activation", "kind", "units"),
+    "optimisation": ("iterations", "epochs", "schedule"),
+}
 
 
 @dataclass(frozen=True)
@@ -75,8 +98,16 @@ class RunSpec:
     seed: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the specification as plain JSON data."""
-        return json.loads(json.dumps(asdict(self)))
+        """Return the specification as plain JSON data.
+
+        Keys that came after the first records are absent where they are not used: so the hashes of those stand.
+        """
+        content = json.loads(json.dumps(asdict(self)))
+        for section, keys in _LATER_KEYS.items():
+            for key in keys:
+                if content[section][key] is None:
+                    del content[section][key]
+        return content
 
     @property
     def hash(self) -> str:
@@ -239,31 +270,55 @@ def _extended(path: Path, variant: str | None) -> Experiment:
 
 def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:
     """Raise ``ConfigurationError`` where keys do not go together, which no schema says."""
-    sequence, classes = settings["sequence"], DATASET_CLASSES[settings["dataset"]]
+
+    def refuse(what: str, allowed: str) -> None:
+        raise ConfigurationError(f"{path} is not a valid configuration:\n  {what}. Allowed: {allowed}.")
+
+    sequence, target, optimisation = (settings[key] for key in ("sequence", "target", "optimisation"))
+    dataset, classes = settings["dataset"], DATASET_CLASSES[settings["dataset"]]
     if sequence["kind"] == "split" and sequence["tasks"] * sequence["classes_per_task"] > classes:
-        raise ConfigurationError(
-            f"{path} is not a valid configuration:\n  sequence.tasks = {sequence['tasks']} times "
-            f"sequence.classes_per_task = {sequence['classes_per_task']} is "
-            f"{sequence['tasks'] * sequence['classes_per_task']} classes. Allowed: at most {classes}, "
-            f"all that the dataset '{settings['dataset']}' has."
+        refuse(
+            f"sequence.tasks = {sequence['tasks']} times sequence.classes_per_task = {sequence['classes_per_task']} is "
+            f"{sequence['tasks'] * sequence['classes_per_task']} classes",
+            f"at most {classes}, all that the dataset '{dataset}' has",
         )
+    wants_colour = [
+        f"{section}.{key}"
+        for section, key in (("target", "kind"), ("sequence", "augmentation"), ("sequence", "normalisation"))
+        if key in settings[section]
+    ]
+    if wants_colour and dataset not in COLOURED:
+        refuse(
+            f"dataset = '{dataset}' does not go with {wants_colour[0]}",
+            f"{', '.join(COLOURED)}, whose images have 32 x 32 pixels in colour",
+        )
+    if "epochs" in optimisation and sequence["assignment"] == "per_seed":
+        refuse(
+            "optimisation.epochs goes with sequence.assignment = fixed alone: seeds would differ in their iterations",
+            "optimisation.iterations",
+        )
+    special = [f"optimisation.{key}" for key in ("epochs", "schedule") if key in optimisation]
+    special += ["target.kind"] * ("kind" in target)
     for method, own in settings["methods"].items():
+        if special and method not in ANY_TARGET:
+            refuse(f"methods.{method} does not go with {special[0]}", ", ".join(ANY_TARGET))
         if sequence.get("classes_per_task") == 1 and method in ("hnet_ent", "hnet_tir"):
-            raise ConfigurationError(
-                f"{path} is not a valid configuration:\n  sequence.classes_per_task = 1 leaves methods.{method} "
-                "nothing to learn within a task. Allowed: at least 2, or methods with one classifier for all tasks."
+            refuse(
+                f"sequence.classes_per_task = 1 leaves methods.{method} nothing to learn within a task",
+                "at least 2, or methods with one classifier for all tasks",
             )
         regulariser = own.get("regulariser", {})
         if not regulariser.get("look_ahead", True) and regulariser.get("reference", "snapshot") != "snapshot":
-            raise ConfigurationError(
-                f"{path} is not a valid configuration:\n  methods.{method}.regulariser.look_ahead = False goes with "
-                "reference = snapshot alone: without a step ahead nothing has changed since 'present'."
+            refuse(
+                f"methods.{method}.regulariser.look_ahead = False goes with reference = snapshot alone: without a step "
+                "ahead nothing has changed since 'present'",
+                "reference: snapshot, or look_ahead: true",
             )
         condition = own.get("replay", {}).get("condition")
         if condition is not None and condition < sequence["tasks"] - 1:
-            raise ConfigurationError(
-                f"{path} is not a valid configuration:\n  methods.{method}.replay.condition = {condition} is too few. "
-                f"Allowed: at least {sequence['tasks'] - 1}, sequence.tasks less one."
+            refuse(
+                f"methods.{method}.replay.condition = {condition} is too few",
+                f"at least {sequence['tasks'] - 1}, sequence.tasks less one",
             )
 
 
@@ -301,6 +356,11 @@ def _explain(error: ValidationError) -> str:
         known = error.schema.get("properties", {})
         unknown = ", ".join(f"'{name}'" for name in error.instance if name not in known)
         return f"{key}: unknown key {unknown}. Allowed: {', '.join(known)}."
+    if error.validator is None:  # forbidden by what other keys say; jsonschema gives the value alone, no key
+        return f"{key}: the value {error.instance!r} does not go with the other keys there."
+    if error.validator == "oneOf":
+        allowed = " or ".join(name for branch in error.validator_value for name in branch["required"])
+        return f"{key}: one key of {allowed} is needed, and not both."
     if error.validator == "required":
         missing = ", ".join(f"'{name}'" for name in error.validator_value if name not in error.instance)
         return f"{key}: missing key {missing}."

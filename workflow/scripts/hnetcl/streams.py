@@ -23,13 +23,14 @@ def draw_runs(seeds: Sequence[int], draw: Callable[[torch.Generator], Tensor], *
 
 
 class NormalNoise:
-    """Standard normal noise for every iteration of a task: ``noise[iteration]`` is ``[R, *shape]``.
+    """Standard normal numbers for every iteration of a task: ``noise[iteration]`` is ``[R, *shape]``.
 
     What an iteration gets depends on seed, purpose and iteration alone, so that a resumed run sees the same. It is
     drawn on the CPU in blocks: one transfer to the device serves a few iterations.
     """
 
     BLOCK = 32
+    draw = staticmethod(torch.randn)
 
     def __init__(self, seeds: Sequence[int], *purpose: str | int, shape: Sequence[int], device: torch.device | str):
         self._seeds, self._purpose, self._shape, self._device = seeds, purpose, shape, device
@@ -39,6 +40,12 @@ class NormalNoise:
         number, place = divmod(iteration, self.BLOCK)
         if number != self._number:
             size = (self.BLOCK, *self._shape)
-            drawn = draw_runs(self._seeds, lambda g: torch.randn(size, generator=g), *self._purpose, number)
+            drawn = draw_runs(self._seeds, lambda g: self.draw(size, generator=g), *self._purpose, number)
             self._block, self._number = drawn.to(self._device), number
         return self._block[:, place]
+
+
+class UniformNoise(NormalNoise):
+    """Numbers uniform in [0, 1), drawn likewise."""
+
+    draw = staticmethod(torch.rand)

@@ -1,31 +1,66 @@
 """Target networks: functions without weights of their own."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hnetcl.layers import ACTIVATIONS
+from hnetcl.streams import UniformNoise
 
 
-@dataclass(frozen=True)
-class TargetMLP:
-    """A multi-layer perceptron whose weights are handed to it: ``sizes`` units a layer, linear output.
+class Mode(NamedTuple):
+    """How a pass is made, for networks that differ between training and test time.
 
-    Its tensors are ordered W1, b1, W2, b2, ... with W ``[out, in]`` in row-major order; a flat weight vector is
-    their concatenation, as in the published code, because chunk boundaries depend on it.
+    ``statistics`` are the running means and variances of batch normalisation (see ``Target.initial_statistics``): used
+    at test time, moved in place while ``training``. ``masks`` are the factors of dropout, one tensor ``[R, B, width]``
+    a layer of ``Target.dropout``; none at test time.
     """
 
-    sizes: tuple[int, ...]
-    activation: str = "relu"
+    training: bool = False
+    statistics: Sequence[Tensor] = ()
+    masks: Sequence[Tensor] = ()
+
+
+TEST = Mode()
+
+
+class Target(ABC):
+    """A network whose weights are handed to it, for R runs at once.
+
+    A flat weight vector is the concatenation of its tensors in the order of ``shapes``, row-major, as in the published
+    code, because chunk boundaries depend on it. The last two tensors are weight and bias of a linear output layer.
+    """
+
+    #: Channels of each batch normalisation.
+    normalised: ClassVar[Sequence[int]] = ()
+    #: Width and probability of each dropout.
+    dropout: ClassVar[Sequence[tuple[int, float]]] = ()
 
     @property
+    @abstractmethod
     def shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the weight tensors, without the run axis."""
-        return [shape for fan_in, fan_out in pairwise(self.sizes) for shape in ((fan_out, fan_in), (fan_out,))]
+
+    @property
+    def fan_ins(self) -> list[int]:
+        """Inputs of a unit of the layer of each tensor; 0 for scale and shift of batch normalisation."""
+        scales = 2 * len(self.normalised)
+        weights = self.shapes[scales::2]
+        return [0] * scales + [prod(shape[1:]) for shape in weights for _ in range(2)]
+
+    @abstractmethod
+    def logits(self, weights: Sequence[Tensor], x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
+        """Apply the network to ``x [R, B, inputs]``; only the units ``outputs`` of the last layer are computed."""
+
+    def initial_statistics(self, runs: int, like: Tensor) -> list[Tensor]:
+        """Return means 0 and variances 1 of every batch normalisation in turn, each ``[R, channels]``."""
+        return [like.new_full((runs, n), value) for n in self.normalised for value in (0.0, 1.0)]
 
     @property
     def num_weights(self) -> int:
@@ -39,8 +74,54 @@ class TargetMLP:
         parts = flat.split([*sizes, flat.shape[1] - sum(sizes)], dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, self.shapes, strict=False)]
 
-    def logits(self, weights: Sequence[Tensor], x: Tensor, outputs: slice = slice(None)) -> Tensor:
-        """Apply the network to ``x [R, B, inputs]``; only the units ``outputs`` of the last layer are computed."""
+    def output_ranges(self, outputs: slice) -> list[tuple[int, int]]:
+        """Where the flat vector holds the weights of all hidden layers and of the output units ``outputs``.
+
+        Half-open, sorted and disjoint; this is what remains of the network when the other heads are masked out.
+        """
+        units, inputs = self.shapes[-2]
+        first, last, _ = outputs.indices(units)
+        weight = self.num_weights - units * (inputs + 1)
+        bias = self.num_weights - units
+        return [
+            (0, weight + last * inputs) if first == 0 else (0, weight),
+            *([] if first == 0 else [(weight + first * inputs, weight + last * inputs)]),
+            (bias + first, bias + last),
+        ]
+
+
+class DropoutMasks:
+    """The masks of a target network's dropout in every iteration of a task: 0, or 1 / (1 - p) for what is kept.
+
+    What an iteration gets depends on seed, ``purpose`` and iteration alone.
+    """
+
+    def __init__(
+        self, target: Target, seeds: Sequence[int], *purpose: str | int, samples: int, device: torch.device | str
+    ):
+        self._layers = [
+            (p, UniformNoise(seeds, *purpose, "dropout", layer, shape=(samples, width), device=device))
+            for layer, (width, p) in enumerate(target.dropout)
+        ]
+
+    def __getitem__(self, iteration: int) -> list[Tensor]:
+        return [(noise[iteration] >= p).float() / (1 - p) for p, noise in self._layers]
+
+
+@dataclass(frozen=True)
+class TargetMLP(Target):
+    """A multi-layer perceptron: ``sizes`` units a layer, inputs first; tensors W1, b1, W2, b2, ..., W ``[out, in]``."""
+
+    sizes: tuple[int, ...]
+    activation: str = "relu"
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """See ``Target``."""
+        return [shape for fan_in, fan_out in pairwise(self.sizes) for shape in ((fan_out, fan_in), (fan_out,))]
+
+    def logits(self, weights: Sequence[Tensor], x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
+        """See ``Target``; training and test time are the same."""
         activation = ACTIVATIONS[self.activation]
         *hidden, (weight, bias) = zip(weights[::2], weights[1::2], strict=True)
         # Samples are columns inside, so that the gradient of a weight comes out in the weight's own memory layout.
@@ -72,18 +153,3 @@ class TargetMLP:
             squares = d.detach().square()
             sums += [squares.transpose(1, 2) @ a.detach().square(), squares.sum(1)]
         return sums
-
-    def output_ranges(self, outputs: slice) -> list[tuple[int, int]]:
-        """Where the flat vector holds the weights of all hidden layers and of the output units ``outputs``.
-
-        Half-open, sorted and disjoint; this is what remains of the network when the other heads are masked out.
-        """
-        units, inputs = self.shapes[-2]
-        first, last, _ = outputs.indices(units)
-        weight = self.num_weights - units * (inputs + 1)
-        bias = self.num_weights - units
-        return [
-            (0, weight + last * inputs) if first == 0 else (0, weight),
-            *([] if first == 0 else [(weight + first * inputs, weight + last * inputs)]),
-            (bias + first, bias + last),
-        ]

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CHECK_EVERY = 100
 
 # To be raised when the contents of a checkpoint change, so that older ones are left aside.
-CHECKPOINT_FORMAT = "5"
+CHECKPOINT_FORMAT = "6"
 
 
 class TrainingDivergedError(RuntimeError):
@@ -73,7 +73,6 @@ def train(
         TrainingDivergedError: a loss became infinite or no number.
         TrainingStoppedError: ``stop`` said so.
     """
-    optimisation = method.spec.optimisation
     progress = _resume(checkpoint, identity, method) or Progress()
     if not progress.accuracy:
         _evaluate(method, sequence, progress)
@@ -87,8 +86,8 @@ def train(
         stage = sequence.training_stage(
             progress.task,
             seen=method.trains_on_seen_tasks,
-            iterations=optimisation.iterations,
-            batch_size=optimisation.batch_size,
+            iterations=sequence.schedule.iterations(progress.task, seen=method.trains_on_seen_tasks),
+            batch_size=method.spec.optimisation.batch_size,
         )
         losses: list[Tensor] = []
         started = time.monotonic()

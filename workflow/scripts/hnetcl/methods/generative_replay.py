@@ -9,9 +9,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from hnetcl.architectures import target_network
 from hnetcl.layers import cross_entropy, named_gradients
 from hnetcl.methods.interface import Method, answer_by_units
-from hnetcl.networks import TrainedMLP
+from hnetcl.networks import TrainedNetwork
 from hnetcl.outputs import OutputUnits
 from hnetcl.replay import Generator, Replay, with_replay
 from hnetcl.tasks import Batch
@@ -31,10 +32,9 @@ class GenerativeReplay(Method):
         self.generator = self.make_generator()
         self.outputs = {scenario: self.output_units(scenario) for scenario in spec.scenarios}
         self.classifiers = {
-            scenario: TrainedMLP(
+            scenario: TrainedNetwork(
                 sequence.seeds,
-                (sequence.num_inputs, *spec.target.hidden, outputs.count),
-                spec.target.activation,
+                target_network(spec.target, sequence.num_inputs, outputs.count),
                 self.initialisation,
                 spec.optimisation,
                 "target network",

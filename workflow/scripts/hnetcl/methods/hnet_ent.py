@@ -16,7 +16,7 @@ class HypernetworkEntropy(Method):
     def __init__(self, spec, sequence):
         super().__init__(spec, sequence)
         outputs = self.output_units(spec.scenarios[0])  # the loss of CL3 is that of CL1, and so are the units
-        self.classifier = HypernetworkClassifier(sequence, outputs, spec.target, spec.optimisation, spec.settings)
+        self.classifier = HypernetworkClassifier(sequence, outputs, spec.target, spec.settings)
 
     def begin_task(self, task):
         """See ``Method``."""

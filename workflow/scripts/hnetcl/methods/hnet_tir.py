@@ -10,10 +10,11 @@ from the final one.
 import torch
 from torch import Tensor
 
+from hnetcl.architectures import target_network
 from hnetcl.hypernetwork_classifier import HypernetworkClassifier, labels_of_tasks
 from hnetcl.layers import cross_entropy, named_gradients
 from hnetcl.methods.interface import Method, Prediction
-from hnetcl.networks import TrainedMLP
+from hnetcl.networks import TrainedNetwork
 from hnetcl.replay import HypernetworkVAE, with_replay
 
 
@@ -25,15 +26,12 @@ class HypernetworkTaskInference(Method):
         # The loss of CL3 is that of CL1: one classifier serves both.
         layouts = dict.fromkeys("cl2" if scenario == "cl2" else "cl1" for scenario in spec.scenarios)
         self.classifiers = {
-            layout: HypernetworkClassifier(
-                sequence, self.output_units(layout), spec.target, spec.optimisation, spec.settings
-            )
+            layout: HypernetworkClassifier(sequence, self.output_units(layout), spec.target, spec.settings)
             for layout in layouts
         }
-        self.inference = TrainedMLP(
+        self.inference = TrainedNetwork(
             sequence.seeds,
-            (sequence.num_inputs, *spec.target.hidden, sequence.num_tasks),
-            spec.target.activation,
+            target_network(spec.target, sequence.num_inputs, sequence.num_tasks),
             "xavier",
             spec.optimisation,
             "inference network",

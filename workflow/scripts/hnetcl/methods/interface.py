@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from hnetcl.networks import TrainedMLP
+from hnetcl.networks import TrainedNetwork
 from hnetcl.outputs import OutputUnits
 from hnetcl.spec import RunSpec
 from hnetcl.tasks import Batch, TaskSequence
@@ -76,7 +76,7 @@ class Method(ABC):
         """Restore what ``state_dict`` returned, also in the middle of a task."""
 
 
-def answer_by_units(network: TrainedMLP, outputs: OutputUnits) -> Predictor:
+def answer_by_units(network: TrainedNetwork, outputs: OutputUnits) -> Predictor:
     """Return a predictor that reads the units of ``network``: the task's head, or all of them in CL3."""
     weights = [value.detach() for value in network.weights.values()]
 
@@ -84,6 +84,6 @@ def answer_by_units(network: TrainedMLP, outputs: OutputUnits) -> Predictor:
         if outputs.scenario == "cl3":
             units = network.logits(x, weights).argmax(2)
             return Prediction(units % outputs.classes, units // outputs.classes)
-        return Prediction(network.shape.logits(weights, x, outputs.head(task)).argmax(2))
+        return Prediction(network.logits(x, weights, outputs.head(task)).argmax(2))
 
     return predict

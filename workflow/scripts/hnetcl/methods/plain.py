@@ -6,9 +6,11 @@ CL2 over the shared head, in CL3 over all classes seen so far; at test time over
 
 from torch import Tensor
 
+from hnetcl.architectures import target_network
 from hnetcl.layers import cross_entropy, named_gradients
 from hnetcl.methods.interface import Method, answer_by_units
-from hnetcl.networks import TrainedMLP
+from hnetcl.networks import TrainedNetwork
+from hnetcl.target import DropoutMasks, Mode
 
 
 class PlainNetwork(Method):
@@ -18,10 +20,9 @@ class PlainNetwork(Method):
         super().__init__(spec, sequence)
         (self.scenario,) = spec.scenarios
         self.outputs = self.output_units(self.scenario)
-        self.network = TrainedMLP(
+        self.network = TrainedNetwork(
             sequence.seeds,
-            (sequence.num_inputs, *spec.target.hidden, self.outputs.count),
-            spec.target.activation,
+            target_network(spec.target, sequence.num_inputs, self.outputs.count),
             "fan_in",
             spec.optimisation,
             "target network",
@@ -35,13 +36,24 @@ class PlainNetwork(Method):
 
     def begin_task(self, task):
         """Reset Adam if the settings say so."""
-        self._task = task
+        self._start(task)
         if self.spec.settings["reset_optimiser"]:
             self.network.restart_optimiser()
 
+    def _start(self, task: int) -> None:
+        self._task, sequence = task, self.sequence
+        samples = self.spec.optimisation.batch_size
+        self._masks = DropoutMasks(
+            self.network.shape, sequence.seeds, "target network", task, samples=samples, device=sequence.device
+        )
+
     def step(self, batch, iteration):
         """One Adam step on the cross-entropy and what ``add_penalty`` adds to it."""
-        active = self.outputs.active(self.network.logits(batch.x), batch.tasks, batch.labels, self._task + 1)
+        self.network.optimiser.learning_rate = self.sequence.schedule.learning_rate(
+            self._task, iteration, seen=self.trains_on_seen_tasks
+        )
+        logits = self.network.logits(batch.x, mode=Mode(True, self.network.statistics, self._masks[iteration]))
+        active = self.outputs.active(logits, batch.tasks, batch.labels, self._task + 1)
         loss = cross_entropy(*active)
         gradients = named_gradients(loss, self.weights)
         self.add_penalty(gradients)
@@ -69,8 +81,8 @@ class PlainNetwork(Method):
 
     def load_state_dict(self, state):
         """See ``Method``."""
-        self._task = state["task"]
         self.network.load_state_dict(state["network"])
+        self._start(state["task"])
 
 
 class FineTuning(PlainNetwork):
