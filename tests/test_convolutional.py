@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -15,6 +16,7 @@ from hnetcl import data
 from hnetcl.convolutional import ResNet, ZenkeNet
 from hnetcl.data import Dataset
 from hnetcl.hypernetwork_classifier import HypernetworkClassifier
+from hnetcl.measures import forgetting, mean_during, mean_final
 from hnetcl.methods.hnet_ent import HypernetworkEntropy
 from hnetcl.methods.plain import FineTuning
 from hnetcl.outputs import OutputUnits
@@ -349,6 +351,8 @@ def test_from_scratch_means_new_shared_parameters_for_every_task(make_spec, pict
         networks[len(seeds)] = drawn
     for first, second in zip(*networks.values(), strict=True):
         assert torch.equal(first, second)
+    assert method.answers("cl1", 2, 3) and method.answers("cl1", 2, 1)
+    assert not method.answers("cl1", 1, 3)  # that network is gone
     first, *others = networks[1]
     assert all(not torch.equal(first, other) for other in others)
     assert all(other.std().item() == pytest.approx(first.std().item(), rel=0.2) for other in others)  # the same law
@@ -395,6 +399,38 @@ def test_the_archives_give_six_times_ten_classes(archives):
     # Channels last, as pictures: a white digit has three equal channels, those of the first kind are reddish.
     white, red = (dataset.train_images[dataset.train_labels // 10 == group].mean((0, 1, 2)) for group in (0, 1))
     assert white[0] == white[1] == white[2] and red[0] > 2 * red[1]
+
+
+@pytest.fixture
+def miniature(archives, write_experiment):
+    """Learn the six tasks of the archives with a small ResNet; the settings are otherwise those of the experiment."""
+
+    def learn(changes):
+        settings = yaml.safe_load((EXPERIMENTS / "split_cifar_resnet.yaml").read_text())
+        adam = {"batch_size": 16, "learning_rate": 1e-3, "betas": [0.9, 0.999], "epsilon": 1e-8}
+        settings |= {"target": {"kind": "resnet", "units": 1}, "optimisation": adam | {"epochs": 20}}
+        del settings["sequence"]["augmentation"]  # a mirrored digit is no digit
+        hnet = settings["methods"]["hnet_ent"]
+        hnet["regulariser"] |= changes.get("regulariser", {})
+        hnet |= {key: value for key, value in changes.items() if key != "regulariser"}
+        path = archives / "miniature.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        spec = load_experiment(path).spec("hnet_ent", "cl1", 1)
+        sequence = TaskSequence(spec, [1], data.load_cifar(archives, download=False))
+        progress = train(
+            HypernetworkEntropy(spec, sequence), sequence, checkpoint=archives / "job.pt", identity=[spec.hash]
+        )
+        (accuracy,) = progress.accuracy["cl1"]
+        return np.array(accuracy[1:])
+
+    return learn
+
+
+def test_a_hypernetwork_keeps_six_tasks_that_fine_tuning_forgets(miniature):
+    kept = miniature({})
+    assert mean_final(kept) > 70 and forgetting(kept) < 15
+    forgotten = miniature({"regulariser": {"beta": 0.0}, "normalisation_statistics": "shared"})
+    assert mean_during(forgotten) > 70 and forgetting(forgotten) > 50
 
 
 def test_held_out_images_are_a_tenth_of_every_class(archives):

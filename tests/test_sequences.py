@@ -72,6 +72,31 @@ def test_the_scripts_write_table_and_figure_by_task_with_runs_on_redrawn_tasks_i
     assert len(lines) == 4 and all(names[kind].stat().st_size > 1000 for kind in ("png", "pdf"))
 
 
+def test_variants_are_followed_as_methods_are():
+    everything = [
+        make_record(f"Long, {variant}", seed=seed, scenarios=("cl1",), tasks=3)
+        for variant in ("strong", "weak, and slow")
+        for seed in (1, 2)
+    ]
+    accuracy = records.accuracy_table([*everything, make_record("Other, strong", seed=1)])
+    table = compare_tasks.by_task(compare_tasks.variants_as_methods(accuracy, ["Long"], ["strong", "weak, and slow"]))
+    assert set(table["experiment"]) == {"Long"} and len(table) == 2 * 2 * 3
+    matrix = np.array(everything[2]["scenarios"]["cl1"]["accuracy"])
+    own = table[(table["method"] == "weak, and slow") & (table["seed"] == 1)].sort_values("task")
+    assert np.allclose(own["final"], matrix[-1], atol=1e-4)
+    with style.figure_style():
+        lines = compare_tasks.draw(table, ["Long"]).axes[0].lines
+    assert len({line.get_color() for line in lines}) == 2
+
+
+def test_tasks_that_were_not_measured_at_the_end_have_no_final_accuracy():
+    record = make_record("Long", seed=1, scenarios=("cl1",), tasks=3)
+    record["scenarios"]["cl1"]["accuracy"][2][:2] = [None, None]
+    table = compare_tasks.by_task(records.accuracy_table([record])).sort_values("task")
+    assert table["final"].isna().tolist() == [True, True, False] and table["during"].notna().all()
+    assert compare_tasks.markdown(table).splitlines()[2].split(" | ")[3] == "–"
+
+
 @pytest.fixture
 def runs():
     everything = [

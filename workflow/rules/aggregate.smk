@@ -135,14 +135,15 @@ rule compare_tasks:
     conda:
         "../../envs/results.yaml"
     params:
-        experiments=lambda wildcards: collection_titles(wildcards.collection),
+        experiments=lambda wildcards: family_titles(wildcards.collection),
+        variants=lambda wildcards: variant_titles(wildcards.collection),
         published_as=lambda wildcards: published_titles(wildcards.collection),
     message:
         "Following the methods of {wildcards.collection} over their tasks"
     shell:
         "python {input.script} --accuracy {input.accuracy} --experiments {params.experiments:q}"
         " --csv {output.table} --markdown {output.markdown} --png {output.png} --pdf {output.pdf}"
-        " --published-as {params.published_as:q} > {log} 2>&1"
+        " --published-as {params.published_as:q} --variants {params.variants:q} > {log} 2>&1"
 
 
 rule compare_values:

@@ -140,6 +140,20 @@ def collection_titles(name):
     return list(dict.fromkeys(e.published_as or e.title for e in experiments))
 
 
+def family_titles(name):
+    """The same, where a file with variants counts as one."""
+    experiments = [EXPERIMENTS[e] for e in collection_experiments(name)]
+    return list(dict.fromkeys(e.published_as or e.family or e.title for e in experiments))
+
+
+def variant_titles(name):
+    """Titles of the variants of a collection's files, without those of the files; none where they have no variants."""
+    titles = [
+        e.title.removeprefix(f"{e.family}, ") for e in map(EXPERIMENTS.get, collection_experiments(name)) if e.family
+    ]
+    return list(dict.fromkeys(titles))
+
+
 def published_titles(name):
     """Experiments of a collection that stand in for published cells of another one, as arguments of the scripts."""
     known = [EXPERIMENTS[e] for e in collection_experiments(name) if EXPERIMENTS[e].published_as]
@@ -244,13 +258,11 @@ def matrix_scenario(name):
 
 def variants(wildcards):
     """Arguments of compare_variants.py: the titles of a file of variants, of each of them, of what they extend."""
-    experiments = [EXPERIMENTS[e] for e in collection_experiments(wildcards.collection)]
-    file, base = experiments[0].files[:2]
-    title = yaml.safe_load(file.read_text())["title"]
+    first = EXPERIMENTS[collection_experiments(wildcards.collection)[0]]
     return {
-        "title": title,
-        "names": [e.title.removeprefix(f"{title}, ") for e in experiments],
-        "published": load_experiment(base).title,
+        "title": first.family,
+        "names": variant_titles(wildcards.collection),
+        "published": load_experiment(first.files[1]).title,
     }
 
 

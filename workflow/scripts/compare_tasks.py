@@ -3,6 +3,8 @@
     python workflow/scripts/compare_tasks.py --accuracy results/cached/accuracy.csv \\
         --experiments "PermutedMNIST-100, first 20 tasks" --csv results/tables/long.csv \\
         --markdown results/tables/long.md --png results/figures/long_tasks.png --pdf results/figures/long_tasks.pdf
+
+With --variants the experiments are files of variants, "TITLE, VARIANT", and a variant is what a method is otherwise.
 """
 
 import argparse
@@ -30,10 +32,13 @@ def main() -> None:
     parser.add_argument("--markdown", required=True, help="written: means over the tasks as a table")
     parser.add_argument("--png", required=True, help="written: the figure, 300 dpi")
     parser.add_argument("--pdf", required=True, help="written: the figure as vectors")
+    parser.add_argument("--variants", nargs="*", default=[], metavar="VARIANT", help="titles of variants")
     add_published_as(parser)
     arguments = parser.parse_args()
 
     accuracy = as_published(read_accuracy(arguments.accuracy), dict(arguments.published_as))
+    if arguments.variants:
+        accuracy = variants_as_methods(accuracy, arguments.experiments, arguments.variants)
     table = by_task(accuracy[accuracy["experiment"].isin(arguments.experiments)])
     write_table(table, arguments.csv)
     with written_whole(arguments.markdown) as aside:
@@ -42,29 +47,50 @@ def main() -> None:
         style.save_figure(draw(table, arguments.experiments), arguments.png, arguments.pdf)
 
 
+def variants_as_methods(accuracy: pd.DataFrame, titles: list[str], variants: list[str]) -> pd.DataFrame:
+    """Return the rows of "TITLE, VARIANT" with TITLE as their experiment and VARIANT as their method."""
+    parts = []
+    for title in titles:
+        for variant in variants:
+            own = accuracy[accuracy["experiment"] == f"{title}, {variant}"]
+            parts.append(own.assign(experiment=title, method=variant))
+    return pd.concat(parts, ignore_index=True)
+
+
 def by_task(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a run and task: the length of the sequence, the accuracy at its end and right after the task."""
+    """Return one row a run and task: the length of the sequence, the accuracy at its end and right after the task.
+
+    What was not measured is missing.
+    """
     learned = accuracy[accuracy["after_task"] > 0]
     tasks = learned.groupby(RUN_KEY)["after_task"].transform("max")
     key = [*RUN_KEY, "task"]
-    final = learned[learned["after_task"] == tasks].assign(tasks=tasks).set_index(key)
-    during = learned[learned["after_task"] == learned["task"]].set_index(key)["accuracy"]
-    table = pd.DataFrame({"tasks": final["tasks"], "final": final["accuracy"], "during": during}).reset_index()
+    final, during = (
+        learned[rows].set_index(key)["accuracy"]
+        for rows in (learned["after_task"] == tasks, learned["after_task"] == learned["task"])
+    )
+    lengths = learned.assign(tasks=tasks).groupby(key)["tasks"].first()
+    table = pd.DataFrame({"tasks": lengths, "final": final, "during": during}).reset_index()
     return table[["experiment", "method", "scenario", "tasks", "task", "seed", "final", "during"]]
 
 
 def markdown(table: pd.DataFrame) -> str:
     """Return mean accuracies over the tasks as Markdown, mean ± STD over seeds."""
-    runs = table.groupby(RUN_KEY)[list(MEASURES)].mean().reset_index()
+    runs = table.groupby(RUN_KEY)[list(MEASURES)].agg(lambda tasks: tasks.mean(skipna=False)).reset_index()
     rows = [["Experiment", "Method", "n", *(f"{name} accuracy in %" for name in MEASURES)]]
     rows.append(["---"] * len(rows[0]))
     for (experiment, scenario, method), own in sorted(
         runs.groupby(["experiment", "scenario", "method"]), key=lambda item: (item[0][:2], method_rank(item[0][2]))
     ):
-        spread = own[list(MEASURES)].std()
-        cells = [f"{own[name].mean():.2f}" + (f" ± {spread[name]:.2f}" if len(own) > 1 else "") for name in MEASURES]
+        cells = [_estimate(own[name]) for name in MEASURES]
         rows.append([f"{experiment}, {scenario}", method, str(len(own)), *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _estimate(values: pd.Series) -> str:
+    if values.isna().any():
+        return "–"  # the mean over some tasks would be another number of the same name
+    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
 
 
 def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
@@ -95,11 +121,13 @@ def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
 
 def draw_panel(ax: Axes, table: pd.DataFrame, measure: str) -> None:
     """Draw one measure of one experiment over the tasks, a line a method."""
-    for method in sorted(table["method"].unique(), key=method_rank):
+    methods = sorted(table["method"].unique(), key=method_rank)
+    for method, colour in style.method_colours(methods).items():
         own = table[table["method"] == method].pivot(index="task", columns="seed", values=measure)
         mean, deviation = own.mean(axis=1), own.std(axis=1).fillna(0)
-        colour = style.method_colour(method)
-        ax.plot(own.index, mean, color=colour, linewidth=1, label=f"{method} (n={own.shape[1]})")
+        ax.plot(
+            own.index, mean, color=colour, marker=".", markersize=3, linewidth=1, label=f"{method} (n={own.shape[1]})"
+        )
         ax.fill_between(own.index, mean - deviation, np.minimum(mean + deviation, 100), color=colour, alpha=0.25, lw=0)
 
 

@@ -15,15 +15,15 @@ def evaluate(
 ) -> tuple[list[list[float | None]], list[list[float | None]]]:
     """Return accuracy and task-inference accuracy in percent, ``[R][tasks]``, after ``learned`` tasks.
 
-    None stands where nothing was measured: tasks that are yet to be learned where the method cannot be asked about
-    them, and task inference where the method infers no task.
+    None stands where nothing was measured: tasks that the method cannot be asked about, and task inference where the
+    method infers no task.
     """
-    ahead = method.predicts_unseen_tasks(scenario)
-    predict = method.predictor(scenario, learned) if ahead or learned else None
+    asked = [method.answers(scenario, task, learned) for task in range(sequence.num_tasks)]
+    predict = method.predictor(scenario, learned) if any(asked) else None
     accuracy: list[Tensor | None] = []
     inference: list[Tensor | None] = []
     for task in range(sequence.num_tasks):
-        if task >= learned and not ahead:
+        if not asked[task]:
             accuracy.append(None)
             inference.append(None)
             continue

@@ -5,7 +5,7 @@ bytes on every machine.
 """
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,6 +67,12 @@ def figure_style() -> Iterator[None]:
 def method_colour(method: str) -> tuple[float, float, float]:
     """Return the colour of ``method`` (its label) in every figure; unknown methods share one."""
     return _METHOD_COLOURS.get(method, _OTHER_COLOUR)
+
+
+def method_colours(methods: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Return a colour of its own for each of ``methods``: the fixed one, or for others (variants) one that is free."""
+    free = iter([colour for colour in _PALETTE if colour not in {_METHOD_COLOURS.get(method) for method in methods}])
+    return {method: _METHOD_COLOURS.get(method) or next(free, _OTHER_COLOUR) for method in methods}
 
 
 def accuracy_scale() -> tuple[Callable, Callable]:

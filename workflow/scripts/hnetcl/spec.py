@@ -120,13 +120,15 @@ class Experiment:
     """One experiment of ``config/experiments``, validated.
 
     ``files`` are those that it is written in; ``published_as`` is the title of the experiment whose published methods
-    it runs on the tasks that they were published with, None where it stands for itself.
+    it runs on the tasks that they were published with, None where it stands for itself. ``family`` is the title of the
+    file that it is a variant of, None where it is none.
     """
 
     name: str
     settings: Mapping[str, Any]
     files: tuple[Path, ...]
     published_as: str | None = None
+    family: str | None = None
 
     @property
     def title(self) -> str:
@@ -265,7 +267,7 @@ def _extended(path: Path, variant: str | None) -> Experiment:
     validate(settings, "experiment", path)
     _require_consistency(settings, path)
     name = path.stem if variant is None else f"{path.stem}/{variant}"
-    return Experiment(name, settings, (path, *base.files), published_as)
+    return Experiment(name, settings, (path, *base.files), published_as, extension["title"] if own else None)
 
 
 def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:

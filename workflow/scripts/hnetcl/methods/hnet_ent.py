@@ -41,9 +41,10 @@ class HypernetworkEntropy(Method):
 
         return predict
 
-    def predicts_unseen_tasks(self, scenario):
-        """Only a given task's network can be asked for before the task was learned."""
-        return scenario == "cl1"
+    def answers(self, scenario, task, learned):
+        """Only a given task's network can be asked for before the task was learned, and none that a restart took."""
+        lost = self.classifier.hypernetwork.restart and task < learned - 1
+        return (scenario == "cl1" or task < learned) and not lost
 
     def parameter_counts(self):
         """Count theta_h and all task embeddings as trainable, as the published compression ratio does."""

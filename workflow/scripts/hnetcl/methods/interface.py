@@ -59,9 +59,9 @@ class Method(ABC):
     def predictor(self, scenario: str, learned: int) -> Predictor:
         """Return a function that predicts as the method stands now, after ``learned`` tasks."""
 
-    def predicts_unseen_tasks(self, scenario: str) -> bool:
-        """Whether predictions for tasks that are not learned yet mean anything in ``scenario``."""
-        return scenario != "cl3"
+    def answers(self, scenario: str, task: int, learned: int) -> bool:
+        """Whether predictions for ``task`` mean anything in ``scenario`` after ``learned`` tasks."""
+        return scenario != "cl3" or task < learned
 
     @abstractmethod
     def parameter_counts(self) -> dict[str, int]:
