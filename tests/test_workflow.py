@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 
 import pandas as pd
 import pytest
 import yaml
 
 from conftest import REPOSITORY, SETTINGS
+from hnetcl.spec import experiment_names, load_experiment
 
 pytestmark = pytest.mark.workflow
 
@@ -276,25 +278,35 @@ def test_a_change_of_device_or_place_of_data_repeats_no_training_and_a_lost_tabl
     assert record.read_bytes() == before  # kept, not trained anew: it fits its specification
 
 
-def test_an_experiment_of_ones_own_is_a_target_by_its_collection(clone):
-    settings = yaml.safe_load((clone / "config/experiments/split_digits.yaml").read_text())
-    settings |= {"title": "Mine", "seeds": [4]}
-    settings["methods"] = {"fine_tune": settings["methods"]["fine_tune"] | {"scenarios": ["cl2"]}}
-    settings["optimisation"] |= {"iterations": 20}
-    (clone / "config/experiments/my_experiment.yaml").write_text(yaml.safe_dump(settings))
+def yaml_of_the_readme():
+    """The YAML that the README prints, by the file that its first line names."""
+    blocks = re.findall(r"```yaml\n# (\S+)\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    return {path: block for path, block in blocks if path.startswith("config/")}
+
+
+def test_the_experiment_that_the_readme_adds_by_yaml_alone_can_be_run(clone):
+    shorter = clone / "config/experiments/split_digits.yaml"  # what it extends, for the test's sake
+    shorter.write_text(re.sub("iterations: .*", "iterations: 5", shorter.read_text()))
+    printed = yaml_of_the_readme()
+    collections = yaml.safe_load(printed.pop("config/config.yaml"))["collections"]
+    for path, text in printed.items():
+        (clone / path).write_text(text)
     path = clone / "config/config.yaml"
     config = yaml.safe_load(path.read_text())
-    config["collections"]["mine"] = {
-        "title": "My experiment",
-        "experiments": ["my_experiment"],
-        "results_source": "compute",
-        "seeds_per_job": 1,
-    }
+    config["collections"] |= collections
     path.write_text(yaml.safe_dump(config))
-    code, output = snakemake(clone, "--cores", "1", "mine")
+    (name,) = collections
+    code, output = snakemake(clone, "--cores", "2", name)
     assert code == 0, output
-    assert "My experiment" in output
-    assert (clone / "results/figures/mine_accuracy_matrix.png").stat().st_size > 0
+    assert collections[name]["title"] in output
+    assert (clone / f"results/figures/{name}_final_accuracy.png").stat().st_size > 0
+    for experiment in printed:
+        for variant in experiment_names(clone / experiment):
+            load_experiment(clone / "config" / "experiments" / f"{variant}.yaml")
+    runs = pd.read_csv(clone / f"results/tables/{name}_runs.csv")
+    layers = [64, *yaml.safe_load(printed["config/experiments/small_digits.yaml"])["changes"]["target.hidden"], 2]
+    weights = sum(a * b + b for a, b in pairwise(layers))
+    assert weights in set(runs[runs["scenario"] == "CL2"]["target_parameters"])
 
 
 def test_two_experiments_of_one_title_are_refused(clone):

@@ -111,6 +111,7 @@ def account(runs: pd.DataFrame, experiments: dict[str, Experiment], records: Pat
     if same < len(rows):
         lines.append("The others need the configuration of their code version (git checkout) to be repeated.")
     if specs[0]:
+        lines.append("The same code on the same processor repeats a run bit for bit; elsewhere rounding differs.")
         lines += [
             "",
             f"To repeat seed {specs[0].seed}, in one way or the other:",

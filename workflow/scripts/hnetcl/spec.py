@@ -361,18 +361,18 @@ def _explain(error: ValidationError) -> str:
     if error.validator is None:  # forbidden by what other keys say; jsonschema gives the value alone, no key
         return f"{key}: the value {error.instance!r} does not go with the other keys there."
     if error.validator == "oneOf":
-        allowed = " or ".join(name for branch in error.validator_value for name in branch["required"])
-        return f"{key}: one key of {allowed} is needed, and not both."
+        names = " or ".join(name for branch in error.validator_value for name in branch["required"])
+        return f"{key}: one key of {names} is needed, and not both."
     if error.validator == "required":
         missing = ", ".join(f"'{name}'" for name in error.validator_value if name not in error.instance)
         return f"{key}: missing key {missing}."
     described = error.schema.get("description", "").strip().rstrip(".")
-    allowed = _allowed(error.validator, error.validator_value) or error.message
-    return f"{key} = {error.instance!r} is not allowed. Allowed: {allowed}" + (f" ({described})." if described else ".")
+    wanted = allowed(error.validator, error.validator_value) or error.message
+    return f"{key} = {error.instance!r} is not allowed. Allowed: {wanted}" + (f" ({described})." if described else ".")
 
 
-def _allowed(keyword: str, value: Any) -> str | None:
-    """Say what one keyword of a schema allows, None for those that never fail here."""
+def allowed(keyword: str, value: Any) -> str | None:
+    """Return in words what one keyword of a schema allows, None for those that never fail here."""
     match keyword:
         case "enum":
             return "one of " + ", ".join(map(repr, value))
@@ -396,7 +396,7 @@ def _allowed(keyword: str, value: Any) -> str | None:
             return "each value once"
         case "anyOf":
             return " or ".join(
-                " and ".join(_allowed(*pair) for pair in branch.items() if pair[0] != "description") for branch in value
+                " and ".join(allowed(*pair) for pair in branch.items() if pair[0] != "description") for branch in value
             )
     return None
 
