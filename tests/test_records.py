@@ -252,10 +252,14 @@ def test_a_record_is_left_as_it_was():
     assert record == before
 
 
-def test_runs_of_different_settings_are_not_averaged():
+@pytest.mark.parametrize(
+    ("what", "section", "key", "value"),
+    [("settings", "spec", "beta", 0.5), ("data", "provenance", "dataset", {"sha256": "1"})],
+)
+def test_runs_of_different_settings_or_data_are_not_averaged(what, section, key, value):
     one, other = make_record(seed=1), make_record(seed=2)
-    other["spec"]["beta"] = 0.5
-    with pytest.raises(ValueError, match=r"SplitMNIST HNET\+ENT CL1 mixes runs of different settings"):
+    other[section][key] = value
+    with pytest.raises(ValueError, match=rf"SplitMNIST HNET\+ENT CL1 mixes runs of different {what}"):
         records.runs_table([one, other])
     with pytest.raises(ValueError, match="mixes runs"):
         records.replace_runs(records.runs_table([one]), records.runs_table([other]))

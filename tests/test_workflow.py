@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pandas as pd
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from conftest import REPOSITORY, SETTINGS
+from hnetcl import data
 from hnetcl.spec import experiment_names, load_experiment
 
 pytestmark = pytest.mark.workflow
@@ -326,3 +329,25 @@ def test_publishing_without_a_finished_run_says_so_and_changes_nothing(clone):
     assert code != 0
     assert "no record of a finished run" in output
     assert (clone / "results/cached/runs.csv").read_bytes() == before
+
+
+def test_a_second_snakemake_on_the_same_directory_is_told_so_and_harms_nothing(clone):
+    target = "results/datasets/digits.npz"
+    script = clone / "workflow/scripts/prepare_dataset.py"  # which waits, so that the two do meet
+    wait = (
+        "import pathlib, time\npathlib.Path('begun').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\n"
+    )
+    script.write_text(wait + script.read_text())
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(snakemake, clone, "--cores", "1", target)
+        while not (clone / "begun").exists():
+            assert not first.done(), first.result()
+            time.sleep(0.05)
+        code, output = snakemake(clone, "--cores", "1", target)
+        assert code != 0
+        assert "cannot be locked" in output and "--unlock" in output and "Traceback" not in output
+        assert not (clone / target).exists()
+        (clone / "go").touch()
+        code, output = first.result()
+    assert code == 0, output
+    assert data.load(clone / target).name == "digits"

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from hnetcl.files import require_writable, written_whole
+from hnetcl.files import remove_leftovers, require_writable, written_whole
 from hnetcl.spec import ConfigurationError, RunSpec, load_experiment
 
 log = logging.getLogger("train_run")
@@ -96,21 +96,22 @@ def main() -> None:
     try:
         if missing:
             train_pack(missing, arguments, stop)
+        for spec in specs:
+            record_path(arguments.records, spec).touch()  # a record that was kept counts as made anew
+        if arguments.manifest:
+            with written_whole(arguments.manifest) as aside:
+                aside.write_text("".join(f"{record_path(arguments.records, spec)}\n" for spec in specs))
     except RunStoppedError as stopped:
         log.info("%s", stopped)
         print(f"train_run: {stopped}", file=sys.stderr)
         sys.exit(STOPPED)
-    except RunError as error:
-        log.error("%s", error)  # for the log file; what sys.exit says goes to the terminal
-        sys.exit(f"train_run: {error}")
+    except (RunError, OSError) as error:
+        hint = ". Nothing that was written is lost: the same command goes on." if isinstance(error, OSError) else ""
+        log.error("%s%s", error, hint)  # for the log file; what sys.exit says goes to the terminal
+        sys.exit(f"train_run: {error}{hint}")
     except Exception:
         log.exception("unexpected error")
         raise
-    for spec in specs:
-        record_path(arguments.records, spec).touch()  # a record that was kept counts as made anew
-    if arguments.manifest:
-        with written_whole(arguments.manifest) as aside:
-            aside.write_text("".join(f"{record_path(arguments.records, spec)}\n" for spec in specs))
 
 
 def configure_logging(path: Path | None) -> None:
@@ -202,11 +203,13 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
                 device=device.describe_device(where),
                 threads=arguments.threads,
                 dataset_name=dataset.name,
-                dataset_sha256=dataset.sha256,
+                dataset_sha256=sequence.dataset_sha256,
             ),
         }
         records.write_record(record_path(arguments.records, spec), record)
+        remove_leftovers(record_path(arguments.records, spec))
     checkpoint.unlink(missing_ok=True)
+    remove_leftovers(checkpoint)
 
 
 class ProgressReport:

@@ -111,14 +111,15 @@ def runs_table(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def _require_one_setting(runs: pd.DataFrame) -> None:
-    """Raise ``ValueError`` where seeds trained with different settings would be averaged."""
-    for key, group in runs.groupby(RUN_KEY[:-1]):
-        if group["settings_hash"].nunique() > 1:
-            found = "; ".join(f"{h}: seeds {sorted(g['seed'])}" for h, g in group.groupby("settings_hash"))
-            raise ValueError(
-                f"{' '.join(key)} mixes runs of different settings ({found}). Allowed: one setting in a cell; retrain "
-                "or remove the others, or give the changed experiment a name and a title of its own."
-            )
+    """Raise ``ValueError`` where seeds trained with different settings or on different data would be averaged."""
+    for column, what in (("settings_hash", "settings"), ("dataset_sha256", "data")):
+        for key, group in runs.groupby(RUN_KEY[:-1]):
+            if group[column].nunique() > 1:
+                found = "; ".join(f"{h}: seeds {sorted(g['seed'])}" for h, g in group.groupby(column))
+                raise ValueError(
+                    f"{' '.join(key)} mixes runs of different {what} ({found}). Allowed: the same in a cell; retrain "
+                    "or remove the others, or give the changed experiment a name and a title of its own."
+                )
 
 
 def accuracy_table(records: Iterable[Record]) -> pd.DataFrame:

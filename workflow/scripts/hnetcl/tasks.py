@@ -52,6 +52,7 @@ class TaskSequence:
 
     def __init__(self, spec: RunSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device | str = "cpu"):
         self.seeds = list(seeds)
+        self.dataset_sha256 = dataset.sha256
         self.device = torch.device(device)
         self.num_tasks = spec.sequence.tasks
         split = spec.sequence.kind == "split"

@@ -1,5 +1,6 @@
 """The task loop: train a method on a sequence, evaluate after every task, survive being killed."""
 
+import io
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -64,7 +65,8 @@ def train(
         method: the method, freshly built.
         sequence: its tasks.
         checkpoint: written after every task and every ``checkpoint_seconds``; the caller removes it in the end.
-        identity: hashes of the specifications in the pack; a checkpoint of another identity is not used.
+        identity: hashes of the specifications in the pack; a checkpoint of another identity, or of a training on
+            another dataset, is not used.
         checkpoint_seconds: longest time that a kill can lose.
         report: called after every ``CHECK_EVERY`` iterations with the latest loss ``[R]``, and after every task.
         stop: asked after every iteration, and before a task, whether to stop here with a checkpoint.
@@ -72,6 +74,7 @@ def train(
     Raises:
         TrainingDivergedError: a loss became infinite or no number.
         TrainingStoppedError: ``stop`` said so.
+        OSError: a checkpoint could not be written; the last one is as it was.
     """
     progress = _resume(checkpoint, identity, method) or Progress()
     if not progress.accuracy:
@@ -167,11 +170,15 @@ def _evaluate(method: Method, sequence: TaskSequence, progress: Progress) -> Non
 def _save(path: Path, identity: list[str], progress: Progress, method: Method) -> None:
     content = {
         "identity": [CHECKPOINT_FORMAT, *identity],
+        "dataset": method.sequence.dataset_sha256,
         "progress": asdict(progress),
         "method": method.state_dict(),
     }
+    # By way of memory: when torch itself writes to a full disk, its error is about positions in a file.
+    packed = io.BytesIO()
+    torch.save(content, packed)
     with written_whole(path) as aside:
-        torch.save(content, aside)
+        aside.write_bytes(packed.getbuffer())
 
 
 def _resume(path: Path, identity: list[str], method: Method) -> Progress | None:
@@ -186,6 +193,13 @@ def _resume(path: Path, identity: list[str], method: Method) -> Progress | None:
         return None
     if not isinstance(content, dict) or content.get("identity") != [CHECKPOINT_FORMAT, *identity]:
         log.warning("checkpoint '%s' belongs to another specification and is not used", path)
+        return None
+    expected = method.sequence.dataset_sha256
+    found = content.get("dataset", expected)  # checkpoints did not always say so
+    if found != expected:
+        log.warning(
+            "checkpoint '%s' is of a training on other data (SHA-256 %s, now %s) and is not used", path, found, expected
+        )
         return None
     progress = Progress(**content["progress"])
     method.load_state_dict(content["method"])
