@@ -1,8 +1,11 @@
 """Tables show every number, where it comes from and what it is worth, in the paper's layout."""
 
+from html.parser import HTMLParser
+
 import pandas as pd
 import pytest
 
+import show_table
 from hnetcl import records, tables
 from hnetcl.verdicts import compare, summarise
 from test_records import make_record
@@ -141,3 +144,50 @@ def test_latex_rows_are_balanced_and_special_characters_escaped():
     assert text.isascii()  # no sign that a document would need a package for
     for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption", r"$\pm$"):
         assert rule in text
+
+
+class Cells(HTMLParser):
+    """The text of every cell of a page's tables, lines parted by <br>, and the kinds of those that have one."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.rows, self.kinds, self.inside = [], {}, False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.inside, self.kind = True, dict(attributes).get("class")
+        elif tag == "br":
+            self.rows[-1][-1] += "<br>"
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.inside = False
+            if self.kind:
+                self.kinds[self.rows[-1][-1]] = self.kind
+
+    def handle_data(self, text):
+        if self.inside:
+            self.rows[-1][-1] += text
+
+
+def test_the_page_of_a_table_has_the_same_cells_as_its_markdown(tmp_path, monkeypatch):
+    runs = pd.concat([make_runs([90.0, 92.0]), make_runs([99.0], "a < b & c", "cl3"), make_runs([96.0], "SI", "cl2")])
+    reference = pd.concat([make_reference(95.25, 0.01), make_reference(90.0, 0.1, "SI", "CL2")])
+    text = tables.markdown(make_table(runs, reference))
+    (tmp_path / "mine.md").write_text(text)
+    monkeypatch.setattr(
+        "sys.argv", ["show", "--markdown", str(tmp_path / "mine.md"), "--html", str(tmp_path / "mine.html")]
+    )
+    show_table.main()
+    page = (tmp_path / "mine.html").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
+    shown = Cells(page)
+    assert shown.rows == [line.strip("| ").split(" | ") for line in lines]
+    assert sorted(shown.kinds.values()) == ["above", "below"]
+    assert all(kind in cell.split("<br>")[-1] for cell, kind in shown.kinds.items())
+    assert "<h2>Table 1 &amp; co</h2>" in page and "<h3>SplitMNIST</h3>" in page
+    assert "|" not in page and "**" not in page and "<li>reproduced: " in page

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -91,7 +93,15 @@ def test_tables_and_figures_from_cached_results_plan_no_training(clone):
     assert code == 0, output
     shown = ("final_accuracy", "accuracy_matrix", "replay_samples", "confidence", "toy", "landscape", "benchmark")
     drawn = {f"plot_{figure}" for figure in shown}
-    assert set(planned(output)) == {"tables", "figures", "make_table", "compare_variants", "compare_toy", *drawn}
+    assert set(planned(output)) == {
+        "tables",
+        "figures",
+        "make_table",
+        "show_table",
+        "compare_variants",
+        "compare_toy",
+        *drawn,
+    }
 
 
 def test_computing_the_paper_plans_every_method_and_seed(clone):
@@ -117,7 +127,7 @@ def test_an_interpreter_that_cannot_import_torch_draws_every_table_and_figure(cl
     targets = [
         f"results/{kind}/table1{name}"
         for kind, names in {
-            "tables": [".csv", "_verdicts.csv", ".md", ".tex"],
+            "tables": [".csv", "_verdicts.csv", ".md", ".html", ".tex"],
             "figures": [
                 f"_{figure}.{kind}"
                 for figure in ("final_accuracy", "accuracy_matrix", "replay_samples_split_mnist")
@@ -135,6 +145,30 @@ def test_an_interpreter_that_cannot_import_torch_draws_every_table_and_figure(cl
     for target in targets:
         assert (clone / target).stat().st_size > 0
         assert target in output  # the last screen names what was made
+
+
+def test_the_report_is_one_page_with_a_chapter_that_holds_all_of_table_1(clone):
+    for arguments in (("table1",), ("--report", "report.zip", "table1")):
+        code, output = snakemake(clone, "--cores", "2", *arguments)
+        assert code == 0, output
+    with zipfile.ZipFile(clone / "report.zip") as report:
+        page = report.read("report/report.html").decode()
+        packed = {Path(name).name: report.read(name) for name in report.namelist() if "/data/" in name}
+    figures = ("final_accuracy", "accuracy_matrix", "replay_samples_split_mnist")
+    artefacts = [f"results/figures/table1_{figure}.png" for figure in figures]
+    artefacts += [f"results/tables/table1{end}" for end in (".html", ".csv", "_verdicts.csv")]
+    for artefact in artefacts:
+        assert artefact in page
+        assert packed[Path(artefact).name] == (clone / artefact).read_bytes()
+    for words in (
+        "01 table1",
+        "Table 1 of von Oswald et al. (2020)",
+        "results/cached/runs.csv",
+        "1 table",
+        "make_table",
+    ):
+        assert words in page  # chapter, front page, where numbers come from, what is first, graph
+    assert "{{" not in page[page.index("A reproduction of") :][:3000]
 
 
 def test_cached_verdicts_follow_from_cached_runs(clone):

@@ -37,14 +37,14 @@ rule make_table:
         summary=report(
             "results/tables/{collection}.csv",
             caption="../report/summary.rst",
-            category="{collection}",
-            labels={"artefact": "table"},
+            category=collection_chapter,
+            labels={"artefact": "6 mean and SEM of every measure (CSV)"},
         ),
         verdicts=report(
             "results/tables/{collection}_verdicts.csv",
             caption="../report/verdicts.rst",
-            category="{collection}",
-            labels={"artefact": "verdicts"},
+            category=collection_chapter,
+            labels={"artefact": "5 verdicts (CSV)"},
         ),
         markdown="results/tables/{collection}.md",
         latex="results/tables/{collection}.tex",
@@ -80,15 +80,15 @@ rule compare_variants:
         table=report(
             "results/tables/{collection}.csv",
             caption="../report/variants.rst",
-            category="{collection}",
-            labels={"artefact": "variants, ranked"},
+            category=collection_chapter,
+            labels={"artefact": "5 every number (CSV)"},
         ),
         markdown="results/tables/{collection}.md",
         png=report(
             "results/figures/{collection}_variants.png",
             caption="../report/variants.rst",
-            category="{collection}",
-            labels={"artefact": "variants"},
+            category=collection_chapter,
+            labels={"artefact": "2 figure: final accuracy by variant"},
         ),
         pdf="results/figures/{collection}_variants.pdf",
     log:
@@ -117,15 +117,15 @@ rule compare_tasks:
         table=report(
             "results/tables/{collection}.csv",
             caption="../report/tasks.rst",
-            category="{collection}",
-            labels={"artefact": "accuracy by task"},
+            category=collection_chapter,
+            labels={"artefact": "5 every number (CSV)"},
         ),
         markdown="results/tables/{collection}.md",
         png=report(
             "results/figures/{collection}_tasks.png",
             caption="../report/tasks.rst",
-            category="{collection}",
-            labels={"artefact": "accuracy by task"},
+            category=collection_chapter,
+            labels={"artefact": "2 figure: accuracy by task"},
         ),
         pdf="results/figures/{collection}_tasks.pdf",
     log:
@@ -155,15 +155,15 @@ rule compare_values:
         table=report(
             "results/tables/{collection}.csv",
             caption="../report/values.rst",
-            category="{collection}",
-            labels={"artefact": "accuracy by value"},
+            category=collection_chapter,
+            labels={"artefact": "5 every number (CSV)"},
         ),
         markdown="results/tables/{collection}.md",
         png=report(
             "results/figures/{collection}_values.png",
             caption="../report/values.rst",
-            category="{collection}",
-            labels={"artefact": "accuracy by value"},
+            category=collection_chapter,
+            labels={"artefact": "2 figure: accuracy by value"},
         ),
         pdf="results/figures/{collection}_values.pdf",
     log:
@@ -180,6 +180,29 @@ rule compare_values:
         "python {input.script} --runs {input.runs} --title {params.values[title]:q} --name {params.values[name]:q}"
         " --values {params.values[numbers]:q} --csv {output.table} --markdown {output.markdown}"
         " --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+
+
+rule show_table:
+    input:
+        markdown="results/tables/{table}.md",
+        script="workflow/scripts/show_table.py",
+    output:
+        report(
+            "results/tables/{table}.html",
+            caption="../report/table.rst",
+            category=lambda wildcards: report_chapter("figure 2" if wildcards.table == "toy" else wildcards.table),
+            labels={"artefact": "1 table"},
+        ),
+    log:
+        "results/logs/show_table/{table}.log",
+    wildcard_constraints:
+        table="|".join([*config["collections"], "toy"]),
+    conda:
+        "../../envs/results.yaml"
+    message:
+        "Making a page of the table of {wildcards.table}"
+    shell:
+        "python {input.script} --markdown {input.markdown} --html {output} > {log} 2>&1"
 
 
 # Takes what has been trained so far into results/cached. No rule makes those files, so that a fresh clone, which holds

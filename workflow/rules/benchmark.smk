@@ -170,8 +170,8 @@ rule plot_benchmark:
         png=report(
             "results/figures/benchmark.png",
             caption="../report/benchmark.rst",
-            category="cost",
-            labels={"artefact": "cost of the output regulariser"},
+            category=report_chapter("cost"),
+            labels={"artefact": "time and memory against the number of tasks"},
         ),
         pdf="results/figures/benchmark.pdf",
     log:

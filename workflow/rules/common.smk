@@ -93,7 +93,7 @@ EXPERIMENTS, PLANES = configured_experiments()
 require_writable_results()
 
 # What is no collection, because its measure is an error, a map or a time.
-TOY_TABLES = ["results/tables/toy.md", "results/tables/toy_verdicts.csv"]
+TOY_TABLES = ["results/tables/toy.md", "results/tables/toy.html", "results/tables/toy_verdicts.csv"]
 TOY_FIGURES, DEMO_PLANE_FIGURES, PLANE_FIGURES, BENCHMARK_FIGURES = (
     [f"results/figures/{name}.{kind}" for kind in ("png", "pdf")]
     for name in ("toy", "split_digits_plane", "split_mnist_plane", "benchmark")
@@ -197,6 +197,18 @@ def records(wildcards):
     ]
 
 
+def report_chapter(name):
+    """Chapter of the report, of a collection or of what is none; the report sorts them by their names."""
+    chapters = [*common_collections(), "figure 2", "figure 4", "cost"]
+    chapters += [collection for collection in config["collections"] if collection not in chapters]
+    return f"{chapters.index(name) + 1:02d} {name.replace('_', ' ')}"
+
+
+def collection_chapter(wildcards):
+    """Chapter of the collection that an output belongs to."""
+    return report_chapter(wildcards.collection)
+
+
 def dataset_file(wildcards):
     """Prepared dataset of an experiment."""
     return f"results/datasets/{EXPERIMENTS[wildcards.experiment].settings['dataset']}.npz"
@@ -280,7 +292,7 @@ def values(wildcards):
 
 def table_files(name):
     """Tables of a collection."""
-    ends = (".csv", "_verdicts.csv", ".md", ".tex") if layout(name) == "methods" else (".csv", ".md")
+    ends = (".csv", "_verdicts.csv", ".md", ".html", ".tex") if layout(name) == "methods" else (".csv", ".md", ".html")
     return [f"results/tables/{name}{end}" for end in ends]
 
 

@@ -9,8 +9,8 @@ rule plot_final_accuracy:
         png=report(
             "results/figures/{collection}_final_accuracy.png",
             caption="../report/final_accuracy.rst",
-            category="{collection}",
-            labels={"artefact": "final accuracy by method"},
+            category=collection_chapter,
+            labels={"artefact": "2 figure: final accuracy by method"},
         ),
         pdf="results/figures/{collection}_final_accuracy.pdf",
     log:
@@ -37,8 +37,8 @@ rule plot_accuracy_matrix:
         png=report(
             "results/figures/{collection}_accuracy_matrix.png",
             caption="../report/accuracy_matrix.rst",
-            category="{collection}",
-            labels={"artefact": "accuracy by task over the sequence"},
+            category=collection_chapter,
+            labels={"artefact": "3 figure: accuracy by task over the sequence"},
         ),
         pdf="results/figures/{collection}_accuracy_matrix.pdf",
     log:
@@ -66,8 +66,8 @@ rule plot_replay_samples:
         png=report(
             "results/figures/{collection}_replay_samples_{experiment}.png",
             caption="../report/replay_samples.rst",
-            category="{collection}",
-            labels={"artefact": "digits drawn by the replay model"},
+            category=collection_chapter,
+            labels={"artefact": "4 figure: digits drawn by the replay model"},
         ),
         pdf="results/figures/{collection}_replay_samples_{experiment}.pdf",
     log:
@@ -89,8 +89,8 @@ rule plot_confidence:
         png=report(
             "results/figures/{collection}_confidence.png",
             caption="../report/confidence.rst",
-            category="{collection}",
-            labels={"artefact": "how sure each network is"},
+            category=collection_chapter,
+            labels={"artefact": "4 figure: how sure each network is"},
         ),
         pdf="results/figures/{collection}_confidence.pdf",
     log:

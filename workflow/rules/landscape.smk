@@ -36,8 +36,8 @@ rule plot_landscape:
         png=report(
             "results/figures/{plane}.png",
             caption="../report/landscape.rst",
-            category="embeddings",
-            labels={"artefact": "plane of task embeddings"},
+            category=report_chapter("figure 4"),
+            labels={"artefact": "accuracy over the plane"},
         ),
         pdf="results/figures/{plane}.pdf",
     log:

@@ -39,8 +39,8 @@ rule compare_toy:
         csv=report(
             "results/tables/toy_verdicts.csv",
             caption="../report/toy.rst",
-            category="toy",
-            labels={"artefact": "errors and verdicts"},
+            category=report_chapter("figure 2"),
+            labels={"artefact": "3 every number (CSV)"},
         ),
         markdown="results/tables/toy.md",
     log:
@@ -65,8 +65,8 @@ rule plot_toy:
         png=report(
             "results/figures/toy.png",
             caption="../report/toy.rst",
-            category="toy",
-            labels={"artefact": "functions learned one after the other"},
+            category=report_chapter("figure 2"),
+            labels={"artefact": "2 figure: what is learned and what remains"},
         ),
         pdf="results/figures/toy.pdf",
     log:
