@@ -67,7 +67,7 @@ def variant_values(collection, settings, experiments):
         return None
     values = {}
     for name, experiment in experiments.items():
-        if name.split("/")[0] not in settings["experiments"]:
+        if Path(name).parts[0] not in settings["experiments"]:
             continue
         value = experiment.settings
         for part in (key or "").split("."):
