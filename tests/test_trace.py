@@ -78,8 +78,8 @@ def test_a_cell_names_its_runs_with_mean_and_spread(project, capsys):
     codes = {seed: secrets.token_hex(6) for seed in finals}
     made = [make_run("tiny", "fine_tune", "cl2", seed, final, codes[seed]) for seed, final in finals.items()]
     others = [
-        make_run("tiny", "joint", "cl2", 3, 99.0, "elsewhere"),
-        make_run("tiny", "fine_tune", "cl1", 3, 98.0, "elsewhere"),
+        make_run("tiny", "joint", "cl2", 3, 99.0, "of_another_cell"),
+        make_run("tiny", "fine_tune", "cl1", 3, 98.0, "of_another_cell"),
     ]
     write_runs(made + others)
     text = trace(capsys)
@@ -98,7 +98,7 @@ def test_a_cell_names_its_runs_with_mean_and_spread(project, capsys):
             "2020-04-26T12:00:00+00:00",
         ):
             assert value in shown
-    assert "elsewhere" not in text
+    assert "of_another_cell" not in text
     assert "3 of 3 runs have the specification that is configured now" in text
     assert "SHA-256 0012" in text
     assert "results/runs/tiny/fine_tune/cl2/seed-3.json" in text
