@@ -460,16 +460,12 @@ def test_a_damaged_archive_is_named_with_the_file_and_both_checksums(archives, d
 
 
 def test_jpeg_pictures_are_read_in_a_fixed_mixed_order(tmp_path):
-    import io
-
-    from PIL import Image
+    from torchvision.io import encode_jpeg
 
     for split, count in (("train", 30), ("test", 10)):
         content = []
         for label in np.sort(np.arange(count) % 10):
-            buffer = io.BytesIO()
-            Image.fromarray(np.full((32, 32, 3), 20 * label, np.uint8)).save(buffer, "JPEG")
-            content.append(buffer.getvalue())
+            content.append(encode_jpeg(torch.full((3, 32, 32), 20 * label, dtype=torch.uint8)).numpy().tobytes())
         np.savez(
             tmp_path / f"cifar10_jpeg_{split}.npz",
             jpeg=np.frombuffer(b"".join(content), np.uint8),
