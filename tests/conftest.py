@@ -2,6 +2,9 @@
 
 import copy
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MNIST_FILE = "train-images-idx3-ubyte"
+PARTS = ["Snakefile", "workflow", "config", "envs", "profiles", "results/cached"]
 
 SETTINGS = {
     "title": "Tiny",
@@ -138,6 +142,38 @@ def make_spec(write_experiment):
         return load_experiment(write_experiment(changes)).spec(method, training, seed)
 
     return make
+
+
+def copy_repository(folder):
+    """Copy what a run of the workflow needs into ``folder``, with nothing computed in it; return ``folder``."""
+    for part in PARTS:
+        source, copied = REPOSITORY / part, folder / part
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, copied, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copied)
+    return folder
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A copy of the repository with nothing computed in it."""
+    return copy_repository(tmp_path / "clone")
+
+
+def snakemake(folder, *arguments, **environment):
+    """Run Snakemake in ``folder``; return its exit code and all it printed."""
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=os.environ | {"PATH": path} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
 
 
 def tensors_of(state, prefix=""):

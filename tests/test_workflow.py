@@ -1,10 +1,7 @@
 """The workflow as a user meets it: in a copy of the repository, through Snakemake's command line."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -15,40 +12,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import REPOSITORY, SETTINGS
+from conftest import REPOSITORY, SETTINGS, snakemake
 from hnetcl import data
 from hnetcl.spec import experiment_names, load_experiment
 
 pytestmark = pytest.mark.workflow
-
-PARTS = ["Snakefile", "workflow", "config", "envs", "profiles", "results/cached"]
-
-
-@pytest.fixture
-def clone(tmp_path):
-    """A copy of the repository with nothing computed in it."""
-    for part in PARTS:
-        source, copy = REPOSITORY / part, tmp_path / "clone" / part
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy)
-    return tmp_path / "clone"
-
-
-def snakemake(folder, *arguments, **environment):
-    """Run Snakemake in ``folder``; return its exit code and all it printed."""
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder,
-        env=os.environ | {"PATH": path} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return done.returncode, done.stdout
 
 
 def planned(output):

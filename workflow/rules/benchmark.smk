@@ -1,4 +1,6 @@
-# What an iteration costs. Every job takes all cores, so that none runs beside another.
+# What an iteration costs. Every job takes all cores, so that none runs beside another: Snakemake lowers this number to
+# those of the machine. (workflow.cores is not known on a cluster, whose profiles set threads of their own.)
+ALL_CORES = 1000
 BENCH = {
     "full": {"tasks": "1 3 9 29 49 99 149 249", "repeats": 9, "iterations": 60, "packs": "1 2 4 8 20"},
     "quick": {"tasks": "1 9 99", "repeats": 3, "iterations": 20, "packs": "1 2"},
@@ -39,7 +41,7 @@ rule measure_regulariser:
         "results/logs/bench/regulariser.log",
     conda:
         "../../envs/train.yaml"
-    threads: workflow.cores
+    threads: ALL_CORES
     resources:
         gpu=int(config["device"] == "cuda"),
         mem_mb=16000,
@@ -66,7 +68,7 @@ rule measure_iteration_cost:
         measurement="|".join(ITERATIONS),
     conda:
         "../../envs/train.yaml"
-    threads: workflow.cores
+    threads: ALL_CORES
     resources:
         gpu=int(config["device"] == "cuda"),
         mem_mb=8000,
@@ -92,7 +94,7 @@ rule measure_limit:
         "results/logs/bench/limit.log",
     conda:
         "../../envs/train.yaml"
-    threads: workflow.cores
+    threads: ALL_CORES
     resources:
         gpu=int(config["device"] == "cuda"),
         mem_mb=8000,
@@ -118,7 +120,7 @@ rule measure_peers:
         "results/logs/bench/peers.log",
     conda:
         "../../envs/train.yaml"
-    threads: workflow.cores
+    threads: ALL_CORES
     resources:
         mem_mb=8000,
         runtime=120,

@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from hnetcl.cost import memory_limit_mb, time_limit_minutes
 from hnetcl.files import require_writable
 from hnetcl.spec import ConfigurationError, experiment_names, load_experiment, require_distinct_titles, validate
 
@@ -310,14 +311,29 @@ def figure_files(name):
     return [f"results/figures/{name}_{figure}.{kind}" for figure in figures for kind in ("png", "pdf")]
 
 
-def training_hash(wildcards, seeds):
-    """Hash of the specifications a training job stands for: a change of any hyper-parameter repeats the job."""
+def training_specs(wildcards):
+    """Specifications of a training job, one a seed."""
+    seeds = wildcards.seeds.split("-") if "seeds" in wildcards.keys() else [wildcards.seed]
     try:
         experiment = EXPERIMENTS[wildcards.experiment]
-        specs = [experiment.spec(wildcards.method, wildcards.training, int(seed)) for seed in seeds]
+        return [experiment.spec(wildcards.method, wildcards.training, int(seed)) for seed in seeds]
     except ConfigurationError as error:
         raise WorkflowError(str(error)) from None
-    return "-".join(spec.hash for spec in specs)
+
+
+def training_hash(wildcards):
+    """Hash of the specifications a training job stands for: a change of any hyper-parameter repeats the job."""
+    return "-".join(spec.hash for spec in training_specs(wildcards))
+
+
+def training_minutes(wildcards, attempt):
+    """The time limit of a training job on a cluster."""
+    return time_limit_minutes(training_specs(wildcards), attempt)
+
+
+def training_memory(wildcards, attempt):
+    """The memory limit of a training job on a cluster, in MB."""
+    return memory_limit_mb(training_specs(wildcards), attempt)
 
 
 def toy_table(name):

@@ -15,7 +15,7 @@ rule measure_landscape:
         gpu=int(config["device"] == "cuda"),
         device=config["device"],
         mem_mb=4000,
-        runtime=60,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         specification=lambda wildcards: first_training_hash(
             PLANES[wildcards.plane], "hnet_ent", PLANES[wildcards.plane].seeds

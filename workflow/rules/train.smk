@@ -19,11 +19,11 @@ rule train_run:
         device=config["device"],
         checkpoint_seconds=config["checkpoint_seconds"],
         time_budget=config["time_budget"],
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=training_memory,
+        runtime=training_minutes,
     params:
         seeds=lambda wildcards: wildcards.seed,
-        specification=lambda wildcards: training_hash(wildcards, [wildcards.seed]),
+        specification=training_hash,
         records=subpath(output[0], parent=True),
         manifest="",
     message:
@@ -51,11 +51,11 @@ rule train_pack:
         device=config["device"],
         checkpoint_seconds=config["checkpoint_seconds"],
         time_budget=config["time_budget"],
-        mem_mb=16000,
-        runtime=480,
+        mem_mb=training_memory,
+        runtime=training_minutes,
     params:
         seeds=lambda wildcards: wildcards.seeds.split("-"),
-        specification=lambda wildcards: training_hash(wildcards, wildcards.seeds.split("-")),
+        specification=training_hash,
         records=lambda wildcards: f"results/runs/{wildcards.experiment}/{wildcards.method}/{wildcards.training}",
         manifest=lambda wildcards, output: f"--manifest {output}",
     message:
@@ -78,7 +78,7 @@ rule sample_replay:
         gpu=int(config["device"] == "cuda"),
         device=config["device"],
         mem_mb=4000,
-        runtime=60,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         seed=lambda wildcards: EXPERIMENTS[wildcards.experiment].seeds[0],
         specification=lambda wildcards: first_training_hash(
@@ -106,7 +106,7 @@ rule measure_confidence:
         gpu=int(config["device"] == "cuda"),
         device=config["device"],
         mem_mb=4000,
-        runtime=60,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         experiment=lambda wildcards: confidence_experiment(wildcards).name,
         seeds=lambda wildcards: confidence_experiment(wildcards).seeds,
