@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -330,8 +331,7 @@ def validate(settings: object, schema: str, source: str | Path) -> None:
     Raises:
         ConfigurationError: naming every offending key, its value, and what is allowed there.
     """
-    validator = StrictValidator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
-    errors = sorted(validator.iter_errors(settings), key=lambda error: list(map(str, error.absolute_path)))
+    errors = sorted(_validator(schema).iter_errors(settings), key=lambda error: list(map(str, error.absolute_path)))
     if errors:
         lines = "\n".join(f"  {_explain(error)}" for error in errors)
         raise ConfigurationError(f"{source} is not a valid configuration:\n{lines}")
@@ -349,6 +349,11 @@ StrictValidator = validators.extend(
         }
     ),
 )
+
+
+@cache  # a schema takes longer to read than a hundred experiments to check
+def _validator(schema: str) -> Draft202012Validator:
+    return StrictValidator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
 
 
 def _explain(error: ValidationError) -> str:
