@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from hnetcl import figure_style as style
 from hnetcl.files import written_whole
 from hnetcl.records import RUN_KEY, method_rank, read_accuracy, write_table
+from hnetcl.tables import estimate, markdown_rows
 from hnetcl.verdicts import add_published_as, as_published
 
 MEASURES = {"final": "after the last task", "during": "right after the task"}
@@ -77,20 +78,20 @@ def by_task(accuracy: pd.DataFrame) -> pd.DataFrame:
 def markdown(table: pd.DataFrame) -> str:
     """Return mean accuracies over the tasks as Markdown, mean ± STD over seeds."""
     runs = table.groupby(RUN_KEY)[list(MEASURES)].agg(lambda tasks: tasks.mean(skipna=False)).reset_index()
-    rows = [["Experiment", "Method", "n", *(f"{name} accuracy in %" for name in MEASURES)]]
-    rows.append(["---"] * len(rows[0]))
+    head = ["Experiment", "Method", "n", *(f"{name} accuracy in %" for name in MEASURES)]
+    rows = []
     for (experiment, scenario, method), own in sorted(
         runs.groupby(["experiment", "scenario", "method"]), key=lambda item: (item[0][:2], method_rank(item[0][2]))
     ):
         cells = [_estimate(own[name]) for name in MEASURES]
         rows.append([f"{experiment}, {scenario}", method, str(len(own)), *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    return markdown_rows(head, rows) + "\n"
 
 
 def _estimate(values: pd.Series) -> str:
     if values.isna().any():
         return "–"  # the mean over some tasks would be another number of the same name
-    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
+    return estimate(values.mean(), values.std())
 
 
 def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:

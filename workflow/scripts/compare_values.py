@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from hnetcl import figure_style as style
 from hnetcl.files import written_whole
 from hnetcl.records import method_rank, read_runs, write_table
+from hnetcl.tables import estimate, markdown_rows
+from hnetcl.verdicts import titled
 
 MEASURES = {"during": ("right after each task", "--"), "final": ("after the last task", "-")}
 
@@ -25,7 +27,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", required=True, metavar="CSV", help="one row a run and scenario")
     parser.add_argument("--title", required=True, help="title of the file of variants")
-    parser.add_argument("--values", nargs="*", type=pair, default=[], metavar="TITLE=NUMBER", help="of each variant")
+    parser.add_argument(
+        "--values", nargs="*", type=titled(float, "NUMBER"), default=[], metavar="TITLE=NUMBER", help="of each variant"
+    )
     parser.add_argument("--name", default="ratio", help="what the number is called")
     parser.add_argument("--csv", required=True, help="written: one row a run")
     parser.add_argument("--markdown", required=True, help="written: means as a table")
@@ -39,14 +43,6 @@ def main() -> None:
         aside.write_text(markdown(table, arguments.name), encoding="utf-8")
     with style.figure_style():
         style.save_figure(draw(table, arguments.title, arguments.name), arguments.png, arguments.pdf)
-
-
-def pair(text: str) -> tuple[str, float]:
-    """Read ``TITLE=NUMBER``."""
-    title, separator, number = text.rpartition("=")
-    if not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed. Allowed: 'TITLE=NUMBER'")
-    return title, float(number)
 
 
 def by_value(runs: pd.DataFrame, title: str, values: dict[str, float], name: str) -> pd.DataFrame:
@@ -65,15 +61,12 @@ def by_value(runs: pd.DataFrame, title: str, values: dict[str, float], name: str
 
 def markdown(table: pd.DataFrame, name: str) -> str:
     """Return a Markdown table with a row a number, mean ± SEM over seeds."""
-    rows = [[name, "Method", "n", *(f"{measure} accuracy in %" for measure in MEASURES)]]
-    rows.append(["---"] * len(rows[0]))
+    head = [name, "Method", "n", *(f"{measure} accuracy in %" for measure in MEASURES)]
+    rows = []
     for (method, scenario, value), own in table.groupby(["method", "scenario", name]):
-        spread = own[list(MEASURES)].sem()
-        cells = [
-            f"{own[measure].mean():.2f}" + (f" ± {spread[measure]:.2f}" if len(own) > 1 else "") for measure in MEASURES
-        ]
+        cells = [estimate(own[measure].mean(), own[measure].sem()) for measure in MEASURES]
         rows.append([f"{value:.4g}", f"{method}, {scenario}", str(len(own)), *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    return markdown_rows(head, rows) + "\n"
 
 
 def draw(table: pd.DataFrame, title: str, name: str) -> Figure:

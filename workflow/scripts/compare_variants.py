@@ -18,6 +18,7 @@ import plot_final_accuracy as final
 from hnetcl import figure_style as style
 from hnetcl.files import written_whole
 from hnetcl.records import read_runs, write_table
+from hnetcl.tables import estimate, markdown_rows
 from hnetcl.verdicts import read_reference
 
 
@@ -63,10 +64,7 @@ def rank(runs: pd.DataFrame) -> pd.DataFrame:
 def markdown(ranked: pd.DataFrame, published: pd.DataFrame) -> str:
     """Return a Markdown table with a column a scenario, variants in the order of the last scenario."""
     cells = ranked.assign(
-        text=[
-            f"{row.mean_final_mean:.2f}" + (f" ± {row.mean_final_sem:.2f}" if row.n > 1 else "") + f" (n={row.n})"
-            for row in ranked.itertuples()
-        ]
+        text=[f"{estimate(row.mean_final_mean, row.mean_final_sem)} (n={row.n})" for row in ranked.itertuples()]
     )
     blocks = []
     for method, own in cells.groupby("method"):
@@ -74,10 +72,9 @@ def markdown(ranked: pd.DataFrame, published: pd.DataFrame) -> str:
         order = own[own["scenario"] == grid.columns[-1]]["variant"]
         grid = grid.reindex([*order, *grid.index.difference(order)])
         paper = published[published["method"] == method].set_index("scenario")["mean"]
-        rows = [[f"{method}, final accuracy in %", *grid.columns], ["---"] * (1 + len(grid.columns))]
-        rows += [list(row) for row in grid.itertuples()]
+        rows = [list(row) for row in grid.itertuples()]
         rows.append(["published", *(f"{paper[s]:.2f}" if s in paper.index else "–" for s in grid.columns)])
-        blocks.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+        blocks.append(markdown_rows([f"{method}, final accuracy in %", *grid.columns], rows))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -4,14 +4,14 @@ Inside, the channels of all runs stand side by side, ``[B, R * C, H, W]``: a con
 normalisation over all channels and a pooling then keep the runs apart. With one run these are torch's plain layers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hnetcl.layers import linear
 from hnetcl.target import TEST, Mode, Target
 
 IMAGE = (3, 32, 32)
@@ -31,11 +31,6 @@ def by_run(h: Tensor, runs: int) -> Tensor:
 def convolve(h: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 1) -> Tensor:
     """Convolve each run's channels with its own ``weight [R, out, in, 3, 3]`` and ``bias [R, out]``."""
     return functional.conv2d(h, weight.flatten(0, 1), bias.flatten(), stride, padding, groups=len(weight))
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Apply ``weight [R, out, in]`` and ``bias [R, out]`` to ``x [R, B, in]``."""
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
 @dataclass(frozen=True)
@@ -126,19 +121,16 @@ class ZenkeNet(Target):
 
     def logits(self, weights: Sequence[Tensor], x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
         """See ``Target``."""
-        runs, masks = len(x), self._masks(mode)
+        runs, masks = len(x), iter(mode.masks)
         filters = iter(zip(weights[:8:2], weights[1:8:2], strict=True))
         h = side_by_side(x)
         for _ in range(2):
             h = functional.relu(convolve(h, *next(filters), padding=1))
             h = functional.relu(convolve(h, *next(filters), padding=0))
             h = functional.max_pool2d(h, 2)
-            mask = next(masks)
+            mask = next(masks, None)
             h = h if mask is None else h * mask.transpose(0, 1).flatten(1)[:, :, None, None]
         hidden = functional.relu(linear(by_run(h, runs), weights[8], weights[9]))
-        mask = next(masks)
+        mask = next(masks, None)
         hidden = hidden if mask is None else hidden * mask
         return linear(hidden, weights[10][:, outputs], weights[11][:, outputs])
-
-    def _masks(self, mode: Mode) -> Iterator[Tensor | None]:
-        return iter(mode.masks if mode.training else [None] * len(self.dropout))

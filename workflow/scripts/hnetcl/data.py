@@ -234,8 +234,8 @@ def hold_out(dataset: Dataset, name: str, count: int) -> Dataset:
 
     Settings can be chosen by it without a look at a test image.
     """
-    images, labels = dataset.train_images, dataset.train_labels
-    return Dataset(name, images[:-count], labels[:-count], images[-count:], labels[-count:], dataset.largest_value)
+    numbers = np.arange(len(dataset.train_labels))
+    return _held_out(dataset, name, numbers >= len(numbers) - count)
 
 
 def hold_out_of_every_class(dataset: Dataset, name: str, share: float) -> Dataset:
@@ -245,7 +245,11 @@ def hold_out_of_every_class(dataset: Dataset, name: str, share: float) -> Datase
     for label in range(dataset.num_classes):
         own = np.flatnonzero(labels == label)
         held[own[len(own) - round(share * len(own)) :]] = True
-    images = dataset.train_images
+    return _held_out(dataset, name, held)
+
+
+def _held_out(dataset: Dataset, name: str, held: np.ndarray) -> Dataset:
+    images, labels = dataset.train_images, dataset.train_labels
     return Dataset(name, images[~held], labels[~held], images[held], labels[held], dataset.largest_value)
 
 

@@ -102,13 +102,14 @@ class HypernetworkClassifier:
 
     def answer_for_given_task(self) -> Callable[[Tensor, int], Tensor]:
         """Return a function from inputs ``[R, B, inputs]`` and their task to labels ``[R, B]``."""
-        networks: dict[int, list[Tensor]] = {}
+        networks: dict[int, tuple[list[Tensor], Mode]] = {}
 
         def answer(x: Tensor, task: int) -> Tensor:
             if task not in networks:
                 networks.clear()  # one network at a time: they are as large as the target network
-                networks[task] = self._task_networks([task])
-            return self.target.logits(networks[task], x, mode=self._test_mode([task])).argmax(2)
+                networks[task] = self._task_networks([task]), self._test_mode([task])
+            weights, mode = networks[task]
+            return self.target.logits(weights, x, mode=mode).argmax(2)
 
         return answer
 

@@ -33,6 +33,11 @@ def affine(x: Tensor, layer: Tensor) -> Tensor:
     return torch.baddbmm(layer[:, -1:], x, layer[:, :-1])
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Apply ``weight [R, out, in]`` and ``bias [R, out]``, as target networks have them, to ``x [R, B, in]``."""
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+
 def affine_gradient(x: Tensor, by_output: Tensor) -> Tensor:
     """Return a loss's gradient by a homogeneous layer from its input ``[R, B, n]`` and that by its output."""
     return torch.cat([x.transpose(1, 2) @ by_output, by_output.sum(1, keepdim=True)], dim=1)

@@ -74,7 +74,7 @@ class OptimisationSpec:
     schedule: tuple[tuple[int, float], ...] | None = None
 
 
-_LATER_KEYS = {
+_ABSENT_IF_UNUSED = {
     "sequence": ("augmentation", "normalisation"),
     "target": ("hidden", "activation", "kind", "units"),
     "optimisation": ("iterations", "epochs", "schedule"),
@@ -101,10 +101,10 @@ class RunSpec:
     def as_dict(self) -> dict[str, Any]:
         """Return the specification as plain JSON data.
 
-        Keys that came after the first records are absent where they are not used: so the hashes of those stand.
+        Keys that only some experiments use are absent elsewhere, so that a new one leaves the hashes of old records.
         """
         content = json.loads(json.dumps(asdict(self)))
-        for section, keys in _LATER_KEYS.items():
+        for section, keys in _ABSENT_IF_UNUSED.items():
             for key in keys:
                 if content[section][key] is None:
                     del content[section][key]

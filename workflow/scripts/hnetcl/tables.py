@@ -4,6 +4,7 @@ A cell holds our final accuracy (mean ± SEM in percent, number of seeds) above 
 verdict. Its lines are written once as plain text; Markdown and LaTeX only differ in how they set them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, repeat, zip_longest
 from typing import NamedTuple
@@ -87,9 +88,8 @@ def markdown(table: Table) -> str:
     """Return ``table`` as GitHub-flavoured Markdown."""
     blocks = [f"### {table.title}", table.caption]
     for experiment, cells in table.grids:
-        rows = [["Method", *cells.columns], ["---"] * (1 + len(cells.columns))]
-        rows += [[method, *map("<br>".join, lines)] for method, *lines in cells.itertuples()]
-        blocks += [f"**{experiment}**", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
+        rows = [[method, *map("<br>".join, lines)] for method, *lines in cells.itertuples()]
+        blocks += [f"**{experiment}**", markdown_rows(["Method", *cells.columns], rows)]
     if table.notes:
         blocks.append("\n".join(f"- {note}" for note in table.notes))
     return "\n\n".join(blocks) + "\n"
@@ -115,21 +115,28 @@ def latex(table: Table) -> str:
 
 def _lines(cell: NamedTuple) -> list[str]:
     run = pd.notna(cell.mean_final_mean)
-    ours = f"{_estimate(cell.mean_final_mean, cell.mean_final_sem)} (n={cell.n:.0f})" if run else "not run"
+    ours = f"{estimate(cell.mean_final_mean, cell.mean_final_sem)} (n={cell.n:.0f})" if run else "not run"
     lines = [ours]
     if pd.notna(cell.paper_mean):
         marks = "†" * (cell.confidence != "checked") + "‡" * (cell.artefact == BASELINE_ARTEFACT)
         if cell.method in BASELINES + BOUNDS:
             marks += {"as published": "¶", "fixed": "§"}.get(cell.tasks, "")
         seeds = f" (n={cell.paper_n})" if pd.notna(cell.paper_n) else ""
-        lines.append(f"paper {_estimate(cell.paper_mean, cell.paper_sem)}{seeds}{marks}")
+        lines.append(f"paper {estimate(cell.paper_mean, cell.paper_sem)}{seeds}{marks}")
         if run:
             lines.append(f"{cell.verdict} ({cell.difference:+.2f})".replace("-", "−"))
     return lines
 
 
-def _estimate(mean: float, sem: float) -> str:
-    return f"{mean:.2f} ± {sem:.2f}" if pd.notna(sem) else f"{mean:.2f}"
+def estimate(mean: float, spread: float) -> str:
+    """Return a mean with its spread, alone where a single seed leaves none."""
+    return f"{mean:.2f} ± {spread:.2f}" if pd.notna(spread) else f"{mean:.2f}"
+
+
+def markdown_rows(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table of ``head`` and ``rows``, without a line break at its end."""
+    head = list(head)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def _grid(cells: pd.DataFrame) -> pd.DataFrame:

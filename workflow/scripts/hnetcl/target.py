@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from hnetcl.layers import ACTIVATIONS
+from hnetcl.layers import ACTIVATIONS, linear
 from hnetcl.streams import UniformNoise
 
 
@@ -136,7 +136,7 @@ class TargetMLP(Target):
         inputs, outputs = [], []
         for w, b in zip(weights[::2], weights[1::2], strict=True):
             inputs.append(x)
-            outputs.append(torch.baddbmm(b.unsqueeze(1), x, w.transpose(1, 2)))
+            outputs.append(linear(x, w, b))
             x = ACTIVATIONS[self.activation](outputs[-1])
         return inputs, outputs
 

@@ -1,8 +1,9 @@
 """Published numbers beside ours: means, spreads and a verdict by a stated rule. Accuracies are in percent."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,17 +60,27 @@ def as_published(table: pd.DataFrame, published_as: Mapping[str, str]) -> pd.Dat
     return table[table["redrawn"] == table.groupby(CELL)["redrawn"].transform("any")]
 
 
+def titled(kind: Callable[[str], Any], what: str) -> Callable[[str], tuple[str, Any]]:
+    """Return a reader of ``TITLE=VALUE`` for a command line, its value of ``kind`` and called ``what``."""
+
+    def read(text: str) -> tuple[str, Any]:
+        title, separator, value = text.rpartition("=")
+        if not separator:
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed. Allowed: 'TITLE={what}'")
+        return title, kind(value)
+
+    return read
+
+
 def add_published_as(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the option that names experiments which stand in for published cells (see `as_published`)."""
-
-    def pair(text: str) -> tuple[str, str]:
-        title, separator, published = text.rpartition("=")
-        if not separator:
-            raise argparse.ArgumentTypeError(f"{text!r} is not allowed. Allowed: 'TITLE=PUBLISHED TITLE'")
-        return title, published
-
     parser.add_argument(
-        "--published-as", nargs="*", type=pair, default=[], metavar="TITLE=PUBLISHED", help="tasks redrawn as published"
+        "--published-as",
+        nargs="*",
+        type=titled(str, "PUBLISHED TITLE"),
+        default=[],
+        metavar="TITLE=PUBLISHED",
+        help="tasks redrawn as published",
     )
 
 
