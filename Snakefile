@@ -2,6 +2,7 @@
 #   snakemake --cores all            the demo: digits, every method, every scenario, then its table and figures
 #   snakemake --cores all tables     the paper's tables, from results/cached unless results_source is compute
 #   snakemake --cores all figures    the paper's figures, likewise
+#   snakemake --cores all stage      every dataset, downloaded where it is not there, checked and prepared
 from snakemake.utils import min_version
 
 min_version("9.0")

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 
@@ -27,6 +29,18 @@ def test_a_conda_environment_names_its_channels_and_pins_what_the_lock_pins(path
         name, version = re.fullmatch(r"([a-z-]+) =([0-9.]+)", requirement).groups()
         if name != "python":
             assert LOCKED[CONDA_NAMES.get(name, name)] == version, requirement
+
+
+def test_the_image_is_given_all_that_making_the_environment_needs(tmp_path):
+    lines = (REPOSITORY / "envs" / "Containerfile").read_text().splitlines()
+    (copied,) = [line.split()[1:-1] for line in lines if line.startswith("COPY ")]
+    for file in copied:
+        shutil.copy(REPOSITORY / file, tmp_path)
+    (command,) = [line.removeprefix("RUN ").partition(" && ")[0] for line in lines if line.startswith("RUN make")]
+    dry = subprocess.run([*command.split(), "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "sync --frozen" in dry.stdout
+    kept = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    assert [line.removeprefix("!") for line in kept if line.startswith("!")] == copied
 
 
 def test_every_environment_of_a_rule_exists():

@@ -333,6 +333,27 @@ def test_publishing_without_a_finished_run_says_so_and_changes_nothing(clone):
     assert (clone / "results/cached/runs.csv").read_bytes() == before
 
 
+def test_finished_runs_are_published_and_put_into_the_readme(clone):
+    write_tiny_configuration(clone)
+    path = clone / "config/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["collections"]["table1"]["experiments"].append("tiny")
+    path.write_text(yaml.safe_dump(config))
+    shutil.copy(REPOSITORY / "README.md", clone)
+    before = pd.read_csv(clone / "results/cached/runs.csv")
+    targets = [f"results/runs/tiny/fine_tune/cl1/seed-{seed}.json" for seed in (1, 2)]
+    for arguments in (targets, ["publish"], ["readme"]):
+        code, output = snakemake(clone, "--cores", "1", *arguments)
+        assert code == 0, output
+    after = pd.read_csv(clone / "results/cached/runs.csv")
+    assert after[after["experiment"] == "Tiny"]["seed"].tolist() == [1, 2]
+    assert len(after) == len(before) + 2
+    mean = after[after["experiment"] == "Tiny"]["mean_final"].mean()
+    (row,) = re.findall(r"\*\*Tiny\*\*.*?(\| None \(fine-tune\) .*?)\n", (clone / "README.md").read_text(), re.DOTALL)
+    assert f"{mean:.2f} ± " in row and "(n=2)" in row
+    assert (clone / "docs/table1_final_accuracy.png").stat().st_size > 0
+
+
 def test_a_second_snakemake_on_the_same_directory_is_told_so_and_harms_nothing(clone):
     target = "results/datasets/digits.npz"
     script = clone / "workflow/scripts/prepare_dataset.py"  # which waits, so that the two do meet

@@ -1,6 +1,13 @@
 # From a dataset's files to prepared arrays.
 localrules:
     prepare_dataset,  # the only rule that may need the network, which compute nodes often lack
+    stage,
+
+
+# All that any training of the configuration reads: made where there is a network, it can be copied to where there is none.
+rule stage:
+    input:
+        sorted({f"results/datasets/{e.settings['dataset']}.npz" for e in (EXPERIMENTS | PLANES).values()}),
 
 
 rule prepare_dataset:
