@@ -1,8 +1,9 @@
-"""Limits of time and memory: they hold what trainings were measured to need, and grow where a job was cut off."""
+"""Limits of time and memory hold what trainings were measured to need; the table of costs adds up what they took."""
 
 import pandas as pd
 import pytest
 
+import summarise_cost
 from conftest import PERMUTED, REPOSITORY
 from hnetcl.catalogue import METHODS
 from hnetcl.cost import LONGEST_MINUTES, NANOSECONDS, memory_limit_mb, time_limit_minutes
@@ -61,3 +62,52 @@ def test_no_job_asks_for_more_time_than_clusters_give(name, attempt):
     experiment = load(name)
     specs = [experiment.spec("hnet_ent", "cl1", seed) for seed in experiment.seeds]
     assert time_limit_minutes(specs, attempt) == LONGEST_MINUTES
+
+
+def make_runs(*rows):
+    columns = ["experiment", "method", "scenario", "seed", "training_seconds", "evaluation_seconds"]
+    return pd.DataFrame(rows, columns=[*columns, "seeds_in_pack", "threads", "device"])
+
+
+def costs(runs, *names):
+    measured = summarise_cost.seconds_of_seeds(runs)
+    experiments = {"mine": [load(name) for name in names]}
+    (row,) = summarise_cost.cost_of_collections(experiments, {"mine": "Mine"}, measured).itertuples()
+    return row, summarise_cost.cost_of_seeds(experiments["mine"], measured)
+
+
+def test_a_collection_costs_the_least_time_of_each_kind_of_training_times_its_seeds():
+    every = ["CL1", "CL2", "CL3"]
+    runs = make_runs(
+        ("SplitMNIST", "HNET+R", "CL1", 1, 3500.0, 100.0, 1, 1, "cpu"),
+        ("SplitMNIST", "HNET+R", "CL1", 2, 9500.0, 100.0, 1, 1, "cpu"),  # beside other work
+        *(("SplitMNIST", "SI", s, 1, 700.0, 20.0, 4, 2, "cpu") for s in every),  # 360 s of a core a seed
+        ("SplitMNIST", "SI", "CL1", 2, 36.0, 0.0, 1, 1, "NVIDIA H200"),
+    )
+    row, seeds = costs(runs, "split_mnist")
+    trainings = len(list(load("split_mnist").trainings()))
+    assert row.trainings == 20 * trainings
+    assert (row.cpu_measured, row.gpu_measured) == (20 * 4, 20)
+    assert row.cpu_hours == pytest.approx(20 * (1.0 + 3 * 0.1))
+    assert row.gpu_hours == pytest.approx(20 * 0.01)
+    assert seeds.loc["HNET+R", "SplitMNIST"] == pytest.approx(1.0)
+    assert seeds.loc["SI", "SplitMNIST"] == pytest.approx(0.3)
+    assert seeds.loc["online EWC"].isna().all()
+    text = summarise_cost.markdown(seeds, pd.DataFrame([row]))
+    assert "| SI | 18.0 min |" in text and "| online EWC | not measured |" in text
+    assert "26 h for 80 of them | 12.0 min for 20 of them |" in text
+
+
+def test_a_baseline_on_tasks_as_published_costs_what_it_does_on_others_and_is_counted_once():
+    runs = make_runs(*(("SplitMNIST", "SI", s, 1, 3600.0, 0.0, 1, 1, "cpu") for s in ("CL1", "CL2", "CL3")))
+    row, seeds = costs(runs, "split_mnist", "split_mnist_per_seed")
+    assert row.trainings == 20 * len(list(load("split_mnist").trainings()))
+    assert row.cpu_hours == pytest.approx(20 * 3)
+    assert list(seeds.columns) == ["SplitMNIST"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(0.01, "0.6 min"), (1.4, "84.0 min"), (1.6, "1.6 h"), (283.2, "283 h"), (None, "not measured")]
+)
+def test_durations_are_written_in_minutes_or_hours(hours, words):
+    assert summarise_cost.duration(float("nan") if hours is None else hours) == words

@@ -205,6 +205,27 @@ rule show_table:
         "python {input.script} --markdown {input.markdown} --html {output} > {log} 2>&1"
 
 
+rule summarise_cost:
+    input:
+        config="config/config.yaml",
+        experiments=sorted({str(file) for e in EXPERIMENTS.values() for file in e.files}),
+        runs="results/cached/runs.csv",
+        script="workflow/scripts/summarise_cost.py",
+        code=RESULTS_CODE,
+    output:
+        table="results/tables/cost.csv",
+        markdown="results/tables/cost.md",
+    log:
+        "results/logs/summarise_cost.log",
+    conda:
+        "../../envs/results.yaml"
+    message:
+        "Adding up what tables and figures cost"
+    shell:
+        "python {input.script} --config {input.config} --runs {input.runs} --csv {output.table}"
+        " --markdown {output.markdown} > {log} 2>&1"
+
+
 # Takes what has been trained so far into results/cached. No rule makes those files, so that a fresh clone, which holds
 # them, never starts a training to make them anew.
 rule publish:
@@ -238,7 +259,7 @@ rule publish:
 rule readme:
     input:
         tables=[
-            *expand("results/tables/{name}.md", name=["table1", "entropy", "entropy_test", "toy", "forms"]),
+            *expand("results/tables/{name}.md", name=["table1", "entropy", "entropy_test", "toy", "forms", "cost"]),
             "results/cached/benchmark/keys.md",
         ],
         figures=expand(

@@ -12,7 +12,14 @@ sys.path.insert(0, str(SCRIPTS))
 
 from hnetcl.cost import memory_limit_mb, time_limit_minutes
 from hnetcl.files import require_writable
-from hnetcl.spec import ConfigurationError, experiment_names, load_experiment, require_distinct_titles, validate
+from hnetcl.spec import (
+    ConfigurationError,
+    experiment_names,
+    load_experiment,
+    require_distinct_titles,
+    trainings_of,
+    validate,
+)
 
 STARTED = time.time()
 # A change to the code that turns records into tables and figures makes them anew; trainings are not repeated for it.
@@ -169,14 +176,9 @@ def packs(seeds, size):
 def trainings(name):
     """Yield (folder of records, pack of seeds) for every training job of a collection."""
     size = config["collections"][name]["seeds_per_job"]
-    experiments = collection_experiments(name)
-    replaced = {(EXPERIMENTS[e].published_as, m) for e in experiments for m in EXPERIMENTS[e].settings["methods"]}
-    for experiment in experiments:
-        for method, training in EXPERIMENTS[experiment].trainings():
-            if (EXPERIMENTS[experiment].title, method) in replaced:
-                continue  # that method's tasks were redrawn when it was published: another experiment has it so
-            for seeds in packs(EXPERIMENTS[experiment].seeds, size):
-                yield f"{experiment}/{method}/{training}", seeds
+    for experiment, method, training in trainings_of(EXPERIMENTS[e] for e in collection_experiments(name)):
+        for seeds in packs(experiment.seeds, size):
+            yield f"{experiment.name}/{method}/{training}", seeds
 
 
 def training_outputs(wildcards):

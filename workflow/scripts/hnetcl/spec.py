@@ -406,6 +406,19 @@ def allowed(keyword: str, value: Any) -> str | None:
     return None
 
 
+def trainings_of(experiments: Iterable[Experiment]) -> Iterator[tuple[Experiment, str, str]]:
+    """Yield (experiment, method, training) of a collection's experiments.
+
+    A method whose tasks were redrawn when it was published is left to the experiment that has it so (``published_as``).
+    """
+    experiments = list(experiments)
+    replaced = {(e.published_as, method) for e in experiments for method in e.settings["methods"]}
+    for experiment in experiments:
+        for method, training in experiment.trainings():
+            if (experiment.title, method) not in replaced:
+                yield experiment, method, training
+
+
 def require_distinct_titles(experiments: Iterable[Experiment]) -> None:
     """Raise ``ConfigurationError`` where two experiments would be one in tables."""
     first: dict[str, str] = {}
