@@ -58,6 +58,7 @@ def make_record(title="SplitMNIST", label="HNET+ENT", seed=0, scenarios=("cl1", 
             "torch": "2.13.0",
             "numpy": "2.4.0",
             "device": "cpu",
+            "processor": "AMD EPYC",
             "threads": 2,
             "dataset": {"name": "mnist", "sha256": "0012"},
             "finished": "2020-04-26T12:00:00+00:00",
@@ -157,10 +158,23 @@ def test_a_runs_row_holds_the_measures_of_its_scenario():
         "spec_hash": "12e5",
         "code_version": "1234567",
         "device": "cpu",
+        "processor": "AMD EPYC",
         "dataset_sha256": "0012",
     }
     assert {key: row[key] for key in expected} == expected
     assert math.isnan(row["peak_memory_mb"])
+
+
+def test_a_record_older_than_the_name_of_the_processor_has_an_empty_field(tmp_path):
+    named, older = make_record(seed=1), make_record(seed=2)
+    del older["provenance"]["processor"]
+    for record in (named, older):
+        records.write_record(tmp_path / "record.json", record)
+        assert records.read_record(tmp_path / "record.json") == record
+    records.write_table(records.runs_table([named, older]), tmp_path / "runs.csv")
+    found = records.read_runs(tmp_path / "runs.csv").groupby("seed")["processor"].first()
+    assert found[1] == "AMD EPYC"
+    assert math.isnan(found[2])
 
 
 def test_the_accuracy_table_holds_every_measured_entry_and_no_other():

@@ -14,13 +14,12 @@ import argparse
 import datetime
 import json
 import os
-import platform
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from hnetcl.files import written_whole
+from hnetcl.provenance import processor_name
 from hnetcl.records import method_rank
 
 SPLIT, PERMUTED, PERMUTED_100 = "SplitMNIST", "PermutedMNIST-10", "PermutedMNIST-100"
@@ -111,13 +110,8 @@ def _ratio(numerator: float | None, denominator: float | None) -> float | None:
 
 def describe_machine(threads: int, where: str) -> dict[str, str | int]:
     """Return what was measured on, and when."""
-    processor = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        names = [line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
     return {
-        "processor": processor,
+        "processor": processor_name(),
         "cores": os.cpu_count() or 0,
         "threads": threads,
         "device": where,

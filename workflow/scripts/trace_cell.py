@@ -93,6 +93,7 @@ def account(runs: pd.DataFrame, experiments: dict[str, Experiment], records: Pat
             "code": run.code_version,
             "torch": run.torch,
             "device": run.device,
+            "processor": run.processor if pd.notna(run.processor) else "not known",
             "dataset": run.dataset_sha256[:12],
             "specification": run.spec_hash,
             "is that of now": "yes" if spec and spec.hash == run.spec_hash else "no",

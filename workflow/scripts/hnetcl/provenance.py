@@ -33,6 +33,14 @@ def content_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+def processor_name() -> str:
+    """Return the model of the CPU as the system calls it: on another one, the same code rounds differently."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def describe(*, code_version: str, device: str, threads: int, dataset_name: str, dataset_sha256: str) -> dict:
     """Return the provenance block of a record."""
     import numpy
@@ -44,6 +52,7 @@ def describe(*, code_version: str, device: str, threads: int, dataset_name: str,
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "device": device,
+        "processor": processor_name(),
         "threads": threads,
         "dataset": {"name": dataset_name, "sha256": dataset_sha256},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

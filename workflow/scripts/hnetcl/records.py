@@ -52,6 +52,7 @@ RUN_COLUMNS = _KEY_TYPES | {
     "code_version": "str",
     "torch": "str",
     "device": "str",
+    "processor": "str",  # empty for runs older than this column
     "dataset_sha256": "str",
     "finished": "str",
 }
@@ -245,6 +246,7 @@ def _run_row(record: Record, scenario: str, result: Mapping[str, Any]) -> dict[s
             "settings_hash": specification_hash(record["spec"], without=("seed",)),
             "spec_hash": record["spec_hash"],
             **{key: provenance[key] for key in ("threads", "code_version", "torch", "device", "finished")},
+            "processor": provenance.get("processor"),
             "dataset_sha256": provenance["dataset"]["sha256"],
         }
     )
