@@ -81,6 +81,7 @@ SETTINGS["methods"] |= {
         "decay": dict.fromkeys(EVERY, 0.9),
     },
     "si": {"scenarios": EVERY, "reset_optimiser": False, "strength": dict.fromkeys(EVERY, 1.0), "damping": 0.1},
+    "separate": {"scenarios": EVERY, "initialisation": "xavier", "inference_temperature": 1.0},
     "dgr": {"scenarios": EVERY, "generator": {"latent": 4, "hidden": [8, 7]}},
     "dgr_distill": {"scenarios": EVERY, "generator": {"latent": 4, "hidden": [8, 7]}, "temperature": 2.0},
 }

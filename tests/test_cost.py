@@ -1,5 +1,7 @@
 """Limits of time and memory hold what trainings were measured to need; the table of costs adds up what they took."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -36,8 +38,12 @@ def test_every_training_that_was_measured_fits_its_limits():
         assert megabytes < memory_limit_mb(specs) - 800, (specs[0].title, specs[0].label)  # which Snakemake takes
 
 
-def test_every_method_has_a_cost():
+def test_every_method_that_ships_has_a_cost():
     assert NANOSECONDS.keys() == METHODS.keys()
+
+
+def test_a_method_that_nobody_measured_gets_the_longest_limit(make_spec):
+    assert time_limit_minutes([replace(make_spec(), method="mine")]) == LONGEST_MINUTES
 
 
 def test_limits_grow_with_the_work_and_with_the_attempt(make_spec):
@@ -72,7 +78,7 @@ def make_runs(*rows):
 def costs(runs, *names):
     measured = summarise_cost.seconds_of_seeds(runs)
     experiments = {"mine": [load(name) for name in names]}
-    (row,) = summarise_cost.cost_of_collections(experiments, {"mine": "Mine"}, measured).itertuples()
+    (row,) = summarise_cost.cost_of_collections(experiments, {"mine": "Mine"}, runs).itertuples()
     return row, summarise_cost.cost_of_seeds(experiments["mine"], measured)
 
 
@@ -88,6 +94,7 @@ def test_a_collection_costs_the_least_time_of_each_kind_of_training_times_its_se
     trainings = len(list(load("split_mnist").trainings()))
     assert row.trainings == 20 * trainings
     assert (row.cpu_measured, row.gpu_measured) == (20 * 4, 20)
+    assert (row.least_seeds, row.most_seeds) == (0, 2)
     assert row.cpu_hours == pytest.approx(20 * (1.0 + 3 * 0.1))
     assert row.gpu_hours == pytest.approx(20 * 0.01)
     assert seeds.loc["HNET+R", "SplitMNIST"] == pytest.approx(1.0)
@@ -95,6 +102,7 @@ def test_a_collection_costs_the_least_time_of_each_kind_of_training_times_its_se
     assert seeds.loc["online EWC"].isna().all()
     text = summarise_cost.markdown(seeds, pd.DataFrame([row]))
     assert "| SI | 18.0 min |" in text and "| online EWC | not measured |" in text
+    assert "| 0 to 2 |" in text
     assert "26 h for 80 of them | 12.0 min for 20 of them |" in text
 
 

@@ -88,7 +88,7 @@ def imported(script):
         ("plot_final_accuracy.py", "results"),
         ("plot_accuracy_matrix.py", "results"),
         ("publish_results.py", "results"),
-        ("update_readme.py", "results"),
+        ("update_pages.py", "results"),
     ],
 )
 def test_a_conda_environment_holds_all_that_its_scripts_import(script, environment):

@@ -14,7 +14,7 @@ from conftest import PERMUTED, REPOSITORY
 from hnetcl.catalogue import METHODS
 from hnetcl.data import load_digits
 from hnetcl.evaluation import evaluate
-from hnetcl.methods.hnet_ent import predictive_entropy
+from hnetcl.methods.inference import predictive_entropy
 from hnetcl.spec import load_experiment
 from hnetcl.tasks import TaskSequence
 
@@ -569,3 +569,64 @@ def test_a_method_restored_in_the_middle_of_a_task_goes_on_exactly(build, name, 
     for iteration in range(7, 20):
         loss, again = original.step(stage[iteration], iteration), restored.step(stage[iteration], iteration)
         assert torch.equal(loss, again)
+
+
+# ---- a network for every task --------------------------------------------------------------------------------------
+
+
+def separate_network(method, run, task):
+    """The network of one task as an ordinary one."""
+    return plain_mlp([value[run].detach() for value in method.networks[task].weights.values()])
+
+
+@pytest.mark.parametrize("initialisation", ["xavier", "fan_in"])
+def test_a_separate_network_is_trained_as_an_ordinary_one(build, initialisation):
+    changes = PER_SEED | {"methods.separate.initialisation": initialisation}
+    method, sequence = build("separate", "cl1-cl2-cl3", changes)
+    optimisation = method.spec.optimisation
+    ordinary = [separate_network(method, run, 1) for run in range(2)]
+    learn(method, sequence, [0, 1], iterations=7)
+    stage = sequence.training_stage(1, seen=False, iterations=optimisation.iterations, batch_size=8)
+    for run, network in enumerate(ordinary):
+        bias, (fan_out, fan_in) = network[0].bias, network[0].weight.shape
+        bound = (6 / (fan_in + fan_out)) ** 0.5 if initialisation == "xavier" else fan_in**-0.5
+        assert 0.8 * bound < network[0].weight.abs().max() <= bound
+        assert (bias.abs().max() == 0) == (initialisation == "xavier")
+        adam = torch.optim.Adam(network.parameters(), optimisation.learning_rate)
+        for iteration in range(7):
+            batch = stage[iteration]
+            adam.zero_grad()
+            functional.cross_entropy(network(batch.x[run]), batch.labels[run]).backward()
+            adam.step()
+        expected = [value.detach() for value in network.parameters()]
+        for value, wanted in zip(separate_network(method, run, 1).parameters(), expected, strict=True):
+            torch.testing.assert_close(value.detach(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scenario", ["cl1", "cl2", "cl3"])
+def test_separate_networks_are_left_alone_and_the_least_uncertain_one_answers(build, scenario):
+    changes = PER_SEED | {"methods.separate.inference_temperature": 1.7}
+    method, sequence = build("separate", "cl1-cl2-cl3", changes)
+    learn(method, sequence, [0])
+    first = method.networks[0].copy_weights()
+    learn(method, sequence, [1, 2])
+    for value, before in zip(method.networks[0].copy_weights(), first, strict=True):
+        assert torch.equal(value, before)
+    predict = method.predictor(scenario, 3)
+    for run in range(2):
+        networks = [separate_network(method, run, task) for task in range(3)]
+        for task in range(3):
+            x, _ = every_test_sample(sequence, task, run)
+            found = predict(torch.stack([x, x]), task)
+            with torch.no_grad():
+                logits = torch.stack([network(x).double() for network in networks])
+            if scenario == "cl1":
+                assert found.tasks is None
+                assert torch.equal(found.labels[run], logits[task].argmax(1))
+            else:
+                chosen = torch.from_numpy(entropy((logits / 1.7).softmax(2).numpy(), axis=2)).argmin(0)
+                assert torch.equal(found.tasks[run], chosen)
+                assert torch.equal(found.labels[run], logits.argmax(2)[chosen, torch.arange(len(x))])
+    assert method.answers(scenario, 2, 1) == (scenario == "cl1")
+    size = sum(value[0].numel() for value in method.networks[0].weights.values())
+    assert method.parameter_counts() == {"trainable": 3 * size, "target": size}

@@ -33,6 +33,7 @@ VARIANTS = {
     "fine_tune": ("fine_tune", "cl3", {}),
     "fine_tune reset": ("fine_tune", "cl1", {"methods.fine_tune.reset_optimiser": True}),
     "joint": ("joint", "cl1", {}),
+    "separate": ("separate", "cl1-cl2-cl3", {}),
     "online_ewc": ("online_ewc", "cl3", {}),
     "ewc": ("ewc", "cl2", {}),
     "si": ("si", "cl1", {}),

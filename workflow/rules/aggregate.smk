@@ -255,7 +255,7 @@ rule publish:
         " -exec cp {{}} results/cached/benchmark/ ';') 2>&1 | tee {log}"
 
 
-# What the README shows of the results, so that it can be no older than results/cached.
+# What the README and the pages beside it show of the results, so that it can be no older than results/cached.
 rule readme:
     input:
         tables=[
@@ -278,8 +278,8 @@ rule readme:
     conda:
         "../../envs/results.yaml"
     message:
-        "Putting tables and figures into the README"
+        "Putting tables and figures into README.md and docs/"
     shell:
-        "(for table in {input.tables}; do python workflow/scripts/update_readme.py --readme README.md"
+        "(for table in {input.tables}; do python workflow/scripts/update_pages.py --pages README.md docs/*.md"
         " --name $(basename $table .md) --markdown $table || exit 1; done"
-        " && mkdir -p docs && cp {input.figures} docs/) > {log} 2>&1"
+        " && cp {input.figures} docs/) > {log} 2>&1"

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hnetcl import data, device, training
 from hnetcl.catalogue import METHODS
-from hnetcl.methods.hnet_ent import predictive_entropy
+from hnetcl.methods.inference import predictive_entropy
 from hnetcl.methods.interface import Method
 from hnetcl.records import write_table
 from hnetcl.spec import Experiment, load_experiment

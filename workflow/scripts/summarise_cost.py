@@ -21,7 +21,14 @@ from hnetcl.spec import Experiment, experiment_names, load_experiment, trainings
 from hnetcl.tables import markdown_rows
 
 PROCESSORS = {"cpu": "CPU, one core", "gpu": "GPU"}
-COLUMNS = ["collection", "title", "trainings", *(f"{p}_{what}" for p in PROCESSORS for what in ("measured", "hours"))]
+COLUMNS = [
+    "collection",
+    "title",
+    "least_seeds",
+    "most_seeds",
+    "trainings",
+    *(f"{p}_{what}" for p in PROCESSORS for what in ("measured", "hours")),
+]
 
 
 def main() -> None:
@@ -36,7 +43,8 @@ def main() -> None:
     with open(arguments.config) as file:
         config = yaml.safe_load(file)
     validate(config, "config", arguments.config)
-    measured = seconds_of_seeds(read_runs(arguments.runs))
+    runs = read_runs(arguments.runs)
+    measured = seconds_of_seeds(runs)
     collections = {
         name: [
             load_experiment(f"{arguments.experiments}/{variant}.yaml")
@@ -44,9 +52,10 @@ def main() -> None:
             for variant in experiment_names(f"{arguments.experiments}/{file}.yaml")
         ]
         for name, collection in config["collections"].items()
+        if name != "demo"  # whose results are never cached
     }
     titles = {name: collection["title"] for name, collection in config["collections"].items()}
-    table = cost_of_collections(collections, titles, measured)
+    table = cost_of_collections(collections, titles, runs)
     write_table(table, arguments.csv)
     with written_whole(arguments.markdown) as aside:
         aside.write_text(markdown(cost_of_seeds(collections["table1"], measured), table), encoding="utf-8")
@@ -84,14 +93,22 @@ def cost_of_seeds(experiments: Iterable[Experiment], measured: pd.Series) -> pd.
 
 
 def cost_of_collections(
-    collections: Mapping[str, Iterable[Experiment]], titles: Mapping[str, str], measured: pd.Series
+    collections: Mapping[str, Iterable[Experiment]], titles: Mapping[str, str], runs: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return one row a collection: trainings of one seed in full, how many were measured, the hours of those."""
+    """Return one row a collection: seeds run, trainings of one seed in full, how many were measured, hours of those.
+
+    Of the seeds the least and the most that any training of the collection was run with.
+    """
+    measured = seconds_of_seeds(runs)
+    run = runs.groupby(["experiment", "method", "scenario"])["seed"].nunique()
     rows = []
     for name, experiments in collections.items():
         row: dict[str, Any] = {"collection": name, "title": titles[name], "trainings": 0}
-        row |= {column: 0 for column in COLUMNS[3:]}
+        row |= {f"{processor}_{what}": 0 for processor in PROCESSORS for what in ("measured", "hours")}
+        seeds_run = []
         for experiment, method, training in trainings_of(experiments):
+            scenario = training.split("-")[0].upper()
+            seeds_run.append(run.get((experiment.title, METHODS[method].label, scenario), 0))
             seeds = len(experiment.seeds)
             row["trainings"] += seeds
             for processor in PROCESSORS:
@@ -99,7 +116,7 @@ def cost_of_collections(
                 if pd.notna(seconds):
                     row[f"{processor}_measured"] += seeds
                     row[f"{processor}_hours"] += seeds * seconds / 3600
-        rows.append(row)
+        rows.append(row | {"least_seeds": min(seeds_run), "most_seeds": max(seeds_run)})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -111,11 +128,29 @@ def markdown(seeds: pd.DataFrame, collections: pd.DataFrame) -> str:
         [[method, *map(duration, hours)] for method, *hours in seeds.itertuples()],
     )
     rows = [
-        [f"`{row.collection}`", row.title, str(row.trainings), *(_cell(row, processor) for processor in processors)]
+        [
+            f"`{row.collection}`",
+            row.title,
+            _seeds(row),
+            str(row.trainings),
+            *(_cell(row, processor) for processor in processors),
+        ]
         for row in collections.itertuples()
     ]
-    head = ["Collection", "Table or figure", "Trainings in full", *(PROCESSORS[processor] for processor in processors)]
+    head = [
+        "Collection",
+        "Table or figure",
+        "Seeds run",
+        "Trainings in full",
+        *(PROCESSORS[processor] for processor in processors),
+    ]
     return f"{of_seeds}\n\n{markdown_rows(head, rows)}\n"
+
+
+def _seeds(row: Any) -> str:
+    if not row.most_seeds:
+        return "–"
+    return f"{row.least_seeds} to {row.most_seeds}" if row.least_seeds < row.most_seeds else f"{row.most_seeds}"
 
 
 def _cell(row: Any, processor: str) -> str:

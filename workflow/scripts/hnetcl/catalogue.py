@@ -34,6 +34,7 @@ METHODS = {
     "si": MethodEntry("SI", "si", "SynapticIntelligence", EACH_SCENARIO),
     "dgr": MethodEntry("DGR (hard labels)", "dgr", "DeepGenerativeReplay", TOGETHER),
     "dgr_distill": MethodEntry("DGR+distill", "dgr", "DistilledGenerativeReplay", TOGETHER),
+    "separate": MethodEntry("Separate networks", "separate", "SeparateNetworks", TOGETHER),
     "fine_tune": MethodEntry("None (fine-tune)", "plain", "FineTuning", EACH_SCENARIO),
     "joint": MethodEntry("Offline (joint)", "plain", "JointTraining", EACH_SCENARIO),
 }

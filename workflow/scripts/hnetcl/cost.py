@@ -6,7 +6,7 @@ from itertools import pairwise
 from hnetcl.spec import RunSpec
 
 # Nanoseconds that an iteration takes for every weight of the target network and every image of the batch: three times
-# what was measured on one CPU thread (README, "Cost of one seed"; the larger of SplitMNIST and PermutedMNIST-10), for
+# what was measured on one CPU thread (results/cached/runs.csv; the larger of SplitMNIST and PermutedMNIST-10), for
 # slower processors and busy nodes. Trainings in one scenario or in all of them, as hnetcl/catalogue.py cuts them.
 NANOSECONDS = {
     "hnet_ent": 0.7,
@@ -17,6 +17,7 @@ NANOSECONDS = {
     "si": 0.35,
     "dgr": 4.0,
     "dgr_distill": 4.0,
+    "separate": 0.3,
     "fine_tune": 0.3,
     "joint": 0.3,
 }
@@ -31,11 +32,12 @@ LONGEST_MINUTES = 24 * 60
 def time_limit_minutes(specs: Sequence[RunSpec], attempt: int = 1) -> int:
     """Return a time limit for training ``specs`` as one pack: on the second attempt twice as long, and so on.
 
-    It is the longest one where nothing was measured: other datasets, convolutional targets, lengths given in epochs.
+    It is the longest one where nothing was measured: other datasets or methods, convolutional targets, epochs.
     """
     seconds = 0.0
     for spec in specs:
-        if spec.dataset not in SIDES or spec.target.hidden is None or spec.optimisation.iterations is None:
+        measured = spec.dataset in SIDES and spec.method in NANOSECONDS
+        if not measured or spec.target.hidden is None or spec.optimisation.iterations is None:
             return LONGEST_MINUTES
         layers = ((SIDES[spec.dataset] + 2 * spec.sequence.padding) ** 2, *spec.target.hidden)
         weights = sum(inputs * outputs for inputs, outputs in pairwise(layers))

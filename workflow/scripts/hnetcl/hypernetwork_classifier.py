@@ -137,11 +137,3 @@ class HypernetworkClassifier:
             for value, before in zip(own, stored, strict=True):
                 value.copy_(before)
         self._start(state["task"])
-
-
-def labels_of_tasks(logits: Tensor, tasks: Tensor) -> Tensor:
-    """Return the label that the network of each sample's task gives, ``[R, B]``.
-
-    ``logits [R, learned, B, classes]`` are those of every task, ``tasks [R, B]`` says which one answers.
-    """
-    return logits.argmax(3).gather(1, tasks.unsqueeze(1)).squeeze(1)

@@ -4,9 +4,8 @@ von Oswald et al. 2020, sections 2 and 3. In CL1 the embedding and the head of t
 every learned task's network sees the sample and the one whose prediction has the least entropy answers for it.
 """
 
-from torch import Tensor
-
-from hnetcl.hypernetwork_classifier import HypernetworkClassifier, labels_of_tasks
+from hnetcl.hypernetwork_classifier import HypernetworkClassifier
+from hnetcl.methods.inference import answer_by_least_entropy
 from hnetcl.methods.interface import Method, Prediction
 
 
@@ -32,14 +31,7 @@ class HypernetworkEntropy(Method):
             answer = self.classifier.answer_for_given_task()
             return lambda x, task: Prediction(answer(x, task))
         answers = self.classifier.answer_of_every_task(learned)
-        temperature = self.spec.settings["inference_temperature"]
-
-        def predict(x: Tensor, task: int) -> Prediction:
-            logits = answers(x)
-            inferred = predictive_entropy(logits / temperature).argmin(1)
-            return Prediction(labels_of_tasks(logits, inferred), inferred)
-
-        return predict
+        return answer_by_least_entropy(answers, self.spec.settings["inference_temperature"])
 
     def answers(self, scenario, task, learned):
         """Only a given task's network can be asked for before the task was learned, and none that a restart took."""
@@ -58,12 +50,3 @@ class HypernetworkEntropy(Method):
     def load_state_dict(self, state):
         """See ``Method``."""
         self.classifier.load_state_dict(state)
-
-
-def predictive_entropy(logits: Tensor) -> Tensor:
-    """Return -sum p log p over the last dimension, in float64 from the log-softmax.
-
-    From probabilities, as published, 0 * log 0 gives NaN as soon as one of them underflows in float32.
-    """
-    log_p = logits.double().log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from hnetcl.architectures import target_network
-from hnetcl.hypernetwork_classifier import HypernetworkClassifier, labels_of_tasks
+from hnetcl.hypernetwork_classifier import HypernetworkClassifier
 from hnetcl.layers import cross_entropy, named_gradients
+from hnetcl.methods.inference import labels_of_tasks
 from hnetcl.methods.interface import Method, Prediction
 from hnetcl.networks import TrainedNetwork
 from hnetcl.replay import HypernetworkVAE, with_replay
