@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests sta
 torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 MNIST_FILE = "train-images-idx3-ubyte"
 PARTS = ["Snakefile", "workflow", "config", "envs", "profiles", "results/cached"]
 

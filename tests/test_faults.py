@@ -1,4 +1,4 @@
-"""Faults put in on purpose: the numbers stay the same or a message says what to do. The README has the list.
+"""Faults put in on purpose: the numbers stay the same or a message says what to do. docs/faults.md has the list.
 
 Other faults are where their subject is: kills, stops, damaged checkpoints and divergence in `test_training`, damaged
 data in `test_data`, two Snakemakes in `test_workflow`.
@@ -290,8 +290,8 @@ def test_jumps_of_the_clock_change_no_number_no_budget_and_no_checkpoint(make_jo
     assert left and all(0 <= seconds < year for seconds in left)
 
 
-def test_the_readme_names_a_test_for_every_fault():
-    section = (REPOSITORY / "README.md").read_text().split("## When something breaks\n")[1].split("\n## ")[0]
+def test_the_page_of_faults_names_a_test_for_every_one():
+    section = (REPOSITORY / "docs" / "faults.md").read_text()
     named = re.findall(r"\| `(\w+)` `(\w+)` \|$", section, re.MULTILINE)
     assert len(named) == sum(line.startswith("| ") for line in section.splitlines()) - 2  # but for the head
     for file, words in named:

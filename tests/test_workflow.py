@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import REPOSITORY, SETTINGS, snakemake
+from conftest import PAGES, REPOSITORY, SETTINGS, snakemake
 from hnetcl import data
 from hnetcl.spec import experiment_names, load_experiment
 
@@ -261,12 +261,12 @@ def test_a_results_directory_that_cannot_be_written_stops_before_any_job(clone):
     assert "Training" not in output
 
 
-def test_the_readme_shows_the_table_that_the_cached_results_give(clone):
+def test_the_pages_show_the_tables_that_the_cached_results_give(clone):
     tables = [f"results/tables/{name}.md" for name in ("table1", "entropy", "entropy_test", "toy", "forms", "cost")]
     code, output = snakemake(clone, "--cores", "1", *tables)
     assert code == 0, output
-    for table in [*tables, "results/cached/benchmark/keys.md"]:
-        assert (clone / table).read_text().strip() in (REPOSITORY / "README.md").read_text()
+    for table in [*tables, "results/cached/benchmark/summary.md"]:
+        assert (clone / table).read_text().strip() in "".join(page.read_text() for page in PAGES), table
 
 
 def test_a_change_of_device_or_place_of_data_repeats_no_training_and_a_lost_table_none_either(clone):
@@ -333,13 +333,14 @@ def test_publishing_without_a_finished_run_says_so_and_changes_nothing(clone):
     assert (clone / "results/cached/runs.csv").read_bytes() == before
 
 
-def test_finished_runs_are_published_and_put_into_the_readme(clone):
+def test_finished_runs_are_published_and_put_into_the_pages(clone):
     write_tiny_configuration(clone)
     path = clone / "config/config.yaml"
     config = yaml.safe_load(path.read_text())
     config["collections"]["table1"]["experiments"].append("tiny")
     path.write_text(yaml.safe_dump(config))
     shutil.copy(REPOSITORY / "README.md", clone)
+    shutil.copytree(REPOSITORY / "docs", clone / "docs", ignore=shutil.ignore_patterns("*.png"))
     before = pd.read_csv(clone / "results/cached/runs.csv")
     targets = [f"results/runs/tiny/fine_tune/cl1/seed-{seed}.json" for seed in (1, 2)]
     for arguments in (targets, ["publish"], ["readme"]):

@@ -260,7 +260,7 @@ rule readme:
     input:
         tables=[
             *expand("results/tables/{name}.md", name=["table1", "entropy", "entropy_test", "toy", "forms", "cost"]),
-            "results/cached/benchmark/keys.md",
+            "results/cached/benchmark/summary.md",
         ],
         figures=expand(
             "results/figures/{name}.png",

@@ -146,7 +146,6 @@ rule summarise_benchmark:
         script="workflow/scripts/summarise_benchmark.py",
     output:
         summary="results/benchmarks/summary.json",
-        key_table="results/benchmarks/keys.md",
         markdown="results/benchmarks/summary.md",
     log:
         "results/logs/bench/summary.log",
@@ -159,7 +158,7 @@ rule summarise_benchmark:
     shell:
         "python {input.script} --regulariser {input.regulariser} --pair {input.pair} --methods {input.methods}"
         " --packs {input.packs} --limit {input.limit} --peers {input.peers} --threads {params.used}"
-        " --summary {output.summary} --keys {output.key_table} --markdown {output.markdown} > {log} 2>&1"
+        " --summary {output.summary} --markdown {output.markdown} > {log} 2>&1"
 
 
 rule plot_benchmark:

@@ -4,8 +4,7 @@
         --pair results/benchmarks/pair.csv --methods results/benchmarks/methods.csv \\
         --packs results/benchmarks/packs.csv --limit results/benchmarks/limit.csv \\
         --peers results/benchmarks/peers.csv --threads 2 \\
-        --summary results/benchmarks/summary.json --keys results/benchmarks/keys.md \\
-        --markdown results/benchmarks/summary.md
+        --summary results/benchmarks/summary.json --markdown results/benchmarks/summary.md
 
 Every key of the JSON is a ratio of medians; null where its measurement was not made.
 """
@@ -46,7 +45,6 @@ def main() -> None:
         parser.add_argument(f"--{table}", required=True, metavar="CSV", nargs="+")
     parser.add_argument("--threads", required=True, type=int, help="CPU threads that were used")
     parser.add_argument("--summary", required=True, metavar="JSON", help="written: the key numbers")
-    parser.add_argument("--keys", required=True, metavar="MD", help="written: the key numbers as a table")
     parser.add_argument("--markdown", required=True, metavar="MD", help="written: all tables")
     arguments = parser.parse_args()
     tables = {
@@ -57,8 +55,6 @@ def main() -> None:
     keys = key_numbers(**tables)
     with written_whole(arguments.summary) as aside:
         aside.write_text(json.dumps({**keys, "machine": machine}, indent=2) + "\n")
-    with written_whole(arguments.keys) as aside:
-        aside.write_text(key_table(keys, machine))
     with written_whole(arguments.markdown) as aside:
         aside.write_text(page(keys, machine, tables))
 

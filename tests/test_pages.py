@@ -1,4 +1,4 @@
-"""Every command of the README is run here, planned here and marked with what it needs, or run by a test named here."""
+"""Every command of the pages is run here, planned here and marked with what it needs, or run by a test named here."""
 
 import re
 import shutil
@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from conftest import REPOSITORY, copy_repository, snakemake
+from conftest import PAGES, REPOSITORY, copy_repository, snakemake
 
-README = (REPOSITORY / "README.md").read_text()
+TEXT = "\n\n".join(page.read_text() for page in PAGES)
 PROGRAMS = ("make", "snakemake", "python", "pytest", "podman")
 NEEDS = r"network|GPU|cluster|minutes?|hours?"
 
@@ -25,7 +25,6 @@ RUN = [
 ]
 # Planned as they stand, and marked.
 PLANNED = [
-    "snakemake --cores all demo",
     "snakemake --cores all stage",
     "snakemake --cores all results/runs/split_mnist/hnet_ent/cl1-cl3/seed-7.json",
     "snakemake --cores all table1 --config results_source=compute",
@@ -37,13 +36,14 @@ PLANNED = [
     "snakemake --workflow-profile profiles/slurm table1 --config results_source=compute",
 ]
 # What the Makefile gives to Snakemake is planned; .ci/run runs those that the continuous integration can afford.
-MADE = ["make env", "make demo", "make test", "make bench", "make bench BENCH=quick"]
+MADE = ["make env", "make demo", "make test", "make lint", "make clean", "make bench", "make bench BENCH=quick"]
 # Run by another test, or by none since it needs what no test has.
 ELSEWHERE = {
-    "snakemake --cores 1 publish": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_readme",
-    "snakemake --cores 1 readme": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_readme",
+    "snakemake --cores 1 publish": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_pages",
+    "snakemake --cores 1 readme": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_pages",
     "snakemake --cores all small_digits": "test_workflow.py::test_the_experiment_that_the_readme_adds",
-    "pytest tests/test_FILE.py -k WORDS": "test_faults.py::test_the_readme_names_a_test_for_every_fault",
+    'pytest -m "not workflow"': "test_pages.py::test_what_takes_minutes_is_run_by_the_continuous_integration",
+    "pytest tests/test_FILE.py -k WORDS": "test_faults.py::test_the_page_of_faults_names_a_test_for_every_one",
     "snakemake --sdm conda --cores all demo": "network",
     "podman build --file envs/Containerfile --tag hnetcl .": "network",
     'podman run --rm --volume "$PWD:/repository" hnetcl snakemake --cores all': "minutes",
@@ -52,7 +52,7 @@ ELSEWHERE = {
 
 def printed_commands():
     """Yield (command, what stands beside it): the line of a block, the paragraph of a command in the text."""
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL):
         above = ""
         for line in block.splitlines():
             if line.startswith("#"):
@@ -62,7 +62,7 @@ def printed_commands():
             for part in command.split(" && "):
                 yield part.strip(), above + comment
             above = ""
-    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
     for paragraph in re.split(r"\n\n|\n\||\n- ", prose):
         for code in re.findall(r"`([^`]+)`", paragraph):
             if code.startswith(tuple(f"{program} " for program in PROGRAMS)):
@@ -72,7 +72,7 @@ def printed_commands():
 COMMANDS = list(printed_commands())
 
 
-def test_every_command_of_the_readme_is_accounted_for():
+def test_every_command_of_the_pages_is_accounted_for():
     printed = {command for command, _ in COMMANDS} - {"source .venv/bin/activate"}
     assert printed == {*RUN, *PLANNED, *MADE, *ELSEWHERE}
 
@@ -94,7 +94,7 @@ def test_what_is_run_elsewhere_is_run_there(command, test):
 
 
 @pytest.mark.workflow
-def test_commands_of_the_readme_run_as_they_stand(clone):
+def test_commands_of_the_pages_run_as_they_stand(clone):
     for command in RUN:
         program, *arguments = command.split()
         if program == "snakemake":
@@ -127,14 +127,32 @@ def test_what_make_calls_can_be_planned(planning_clone, command):
     dry = subprocess.run(
         [*command.split(), "--dry-run"], cwd=planning_clone, capture_output=True, text=True, check=True
     )
-    assert "sync --frozen" in dry.stdout
+    assert "sync --frozen" in dry.stdout or command == "make clean"
     for arguments in re.findall(r" snakemake (.*)", dry.stdout):
         code, output = snakemake(planning_clone, "--dry-run", *arguments.split())
         assert code == 0, output
-    if command != "make env":
+    if command not in ("make env", "make clean"):
         assert re.search(r" snakemake | -m pytest", dry.stdout)
 
 
 def test_what_takes_minutes_is_run_by_the_continuous_integration():
     run = (REPOSITORY / ".ci" / "run").read_text().splitlines()
-    assert {"make demo", "make test"} <= set(run)
+    assert {"make demo", "make lint", "make test"} <= set(run)
+
+
+def anchors(page):
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_of_a_page_are_there(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file), target
