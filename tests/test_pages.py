@@ -31,6 +31,8 @@ PLANNED = [
     "snakemake --cores all toy --config results_source=compute",
     "snakemake --cores all results/figures/split_mnist_plane.png --config results_source=compute",
     "snakemake --cores all entropy entropy_test --config results_source=compute",
+    "snakemake --cores all separate --config results_source=compute",
+    "snakemake --cores all replay --config results_source=compute",
     "snakemake --cores all cifar --config results_source=compute device=cuda",
     "snakemake --workflow-profile profiles/slurm demo",
     "snakemake --workflow-profile profiles/slurm table1 --config results_source=compute",
