@@ -45,7 +45,7 @@ COLOUR = {
     "optimisation.batch_size": 4,
     "optimisation.iterations": 6,
 }
-OTHER_METHODS = ("hnet_tir", "hnet_r", "ewc", "online_ewc", "dgr", "dgr_distill")
+OTHER_METHODS = ("separate", "hnet_tir", "hnet_r", "ewc", "online_ewc", "dgr", "dgr_distill")
 COLOUR |= {f"methods.{name}": None for name in OTHER_METHODS}
 ZENKE = COLOUR | {"target": {"kind": "zenke"}, "sequence": CIFAR_TASKS}
 
