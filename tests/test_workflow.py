@@ -262,7 +262,8 @@ def test_a_results_directory_that_cannot_be_written_stops_before_any_job(clone):
 
 
 def test_the_pages_show_the_tables_that_the_cached_results_give(clone):
-    tables = [f"results/tables/{name}.md" for name in ("table1", "entropy", "entropy_test", "separate", "replay", "toy", "forms", "cost")]
+    names = ("table1", "entropy", "entropy_test", "separate", "replay", "toy", "forms", "cost")
+    tables = [f"results/tables/{name}.md" for name in names]
     code, output = snakemake(clone, "--cores", "1", *tables)
     assert code == 0, output
     for table in [*tables, "results/cached/benchmark/summary.md"]:
