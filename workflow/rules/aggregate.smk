@@ -259,7 +259,10 @@ rule publish:
 rule readme:
     input:
         tables=[
-            *expand("results/tables/{name}.md", name=["table1", "entropy", "entropy_test", "separate", "replay", "toy", "forms", "cost"]),
+            *expand(
+                "results/tables/{name}.md",
+                name=["table1", "entropy", "entropy_test", "separate", "replay", "toy", "forms", "cost"],
+            ),
             "results/cached/benchmark/summary.md",
         ],
         figures=expand(
