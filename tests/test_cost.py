@@ -78,7 +78,7 @@ def make_runs(*rows):
 def costs(runs, *names):
     measured = summarise_cost.seconds_of_seeds(runs)
     experiments = {"mine": [load(name) for name in names]}
-    (row,) = summarise_cost.cost_of_collections(experiments, {"mine": "Mine"}, runs).itertuples()
+    (row,) = summarise_cost.cost_of_collections(experiments, {"mine": "Mine"}, runs, measured).itertuples()
     return row, summarise_cost.cost_of_seeds(experiments["mine"], measured)
 
 

@@ -55,7 +55,7 @@ def main() -> None:
         if name != "demo"  # whose results are never cached
     }
     titles = {name: collection["title"] for name, collection in config["collections"].items()}
-    table = cost_of_collections(collections, titles, runs)
+    table = cost_of_collections(collections, titles, runs, measured)
     write_table(table, arguments.csv)
     with written_whole(arguments.markdown) as aside:
         aside.write_text(markdown(cost_of_seeds(collections["table1"], measured), table), encoding="utf-8")
@@ -93,13 +93,12 @@ def cost_of_seeds(experiments: Iterable[Experiment], measured: pd.Series) -> pd.
 
 
 def cost_of_collections(
-    collections: Mapping[str, Iterable[Experiment]], titles: Mapping[str, str], runs: pd.DataFrame
+    collections: Mapping[str, Iterable[Experiment]], titles: Mapping[str, str], runs: pd.DataFrame, measured: pd.Series
 ) -> pd.DataFrame:
     """Return one row a collection: seeds run, trainings of one seed in full, how many were measured, hours of those.
 
     Of the seeds the least and the most that any training of the collection was run with.
     """
-    measured = seconds_of_seeds(runs)
     run = runs.groupby(["experiment", "method", "scenario"])["seed"].nunique()
     rows = []
     for name, experiments in collections.items():
