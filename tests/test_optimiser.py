@@ -40,7 +40,7 @@ def test_look_ahead_is_the_step_torch_then_takes(settings, dtype, tolerance):
         gradients = random_gradients(dtype)
         # What is previewed (the gradient of the task alone) need not be what is stepped on.
         previewed = random_gradients(dtype)
-        found = {name: ours.look_ahead(name, g) for name, g in previewed.items()}
+        found = ours.look_ahead(previewed)
         saved = copy.deepcopy(adam.state_dict()), {n: p.detach().clone() for n, p in theirs.items()}
         for name, parameter in theirs.items():
             parameter.grad = previewed[name].clone()
@@ -66,8 +66,8 @@ def test_look_ahead_changes_neither_parameters_nor_gradients_nor_later_steps():
         previewed = random_gradients(torch.float64)
         kept = copy.deepcopy(previewed)
         parameters = {n: p.detach().clone() for n, p in ours.parameters.items()}
+        ours.look_ahead(previewed)
         for name, gradient in previewed.items():
-            ours.look_ahead(name, gradient)
             assert torch.equal(gradient, kept[name])
             assert torch.equal(ours.parameters[name], parameters[name])
         gradients = random_gradients(torch.float64)
@@ -84,9 +84,10 @@ def test_look_ahead_writes_to_the_place_it_is_given():
         gradient = random_gradients(torch.float32)
         wide = torch.zeros(2, 10, 6)
         place = wide[:, :5]
-        returned = ours.look_ahead("layer", gradient["layer"], place)
-        assert returned.data_ptr() == place.data_ptr()
-        assert torch.equal(place, ours.look_ahead("layer", gradient["layer"]))
+        returned = ours.look_ahead(gradient, {"layer": place})
+        assert returned["layer"].data_ptr() == place.data_ptr()
+        for name, value in ours.look_ahead(gradient).items():
+            assert torch.equal(returned[name], value)
         assert not wide[:, 5:].any()
         ours.step(gradient)
 
@@ -106,7 +107,8 @@ def test_the_memory_layout_of_a_gradient_does_not_matter(other):
     plain, laid_out = (Adam({"w": value.clone().requires_grad_()}, 1e-2, (0.9, 0.999), 1e-8) for _ in range(2))
     for _ in range(5):
         gradient = torch.randn(2, 5, 6)
-        assert torch.equal(plain.look_ahead("w", gradient), laid_out.look_ahead("w", other(gradient)))
+        expected, found = plain.look_ahead({"w": gradient}), laid_out.look_ahead({"w": other(gradient)})
+        assert torch.equal(expected["w"], found["w"])
         plain.step({"w": gradient})
         laid_out.step({"w": other(gradient)})
         assert torch.equal(plain.parameters["w"], laid_out.parameters["w"])
@@ -117,7 +119,8 @@ def test_an_expanded_gradient_gives_the_step_of_its_copy():
     plain, expanded = (Adam({"w": value.clone().requires_grad_()}, 1e-2, (0.9, 0.999), 1e-8) for _ in range(2))
     for _ in range(5):
         gradient = torch.randn(1, 4).expand(3, 4)
-        assert torch.equal(plain.look_ahead("w", gradient.clone()), expanded.look_ahead("w", gradient))
+        expected, found = plain.look_ahead({"w": gradient.clone()}), expanded.look_ahead({"w": gradient})
+        assert torch.equal(expected["w"], found["w"])
         plain.step({"w": gradient.clone()})
         expanded.step({"w": gradient})
         assert torch.equal(plain.parameters["w"], expanded.parameters["w"])
@@ -134,8 +137,9 @@ def test_a_restored_state_goes_on_as_the_original():
     restored.load_state_dict(copy.deepcopy(original.state_dict()))
     for _ in range(7):
         gradients = random_gradients(torch.float32)
+        expected, found = original.look_ahead(gradients), restored.look_ahead(gradients)
         for name in SHAPES:
-            assert torch.equal(original.look_ahead(name, gradients[name]), restored.look_ahead(name, gradients[name]))
+            assert torch.equal(expected[name], found[name])
         original.step(gradients)
         restored.step(gradients)
     for name, parameter in original.parameters.items():

@@ -37,7 +37,8 @@ TRAIN_COMMAND = (
     " --method {wildcards.method} --training {wildcards.training} --seeds {params.seeds}"
     " --dataset {input.dataset} --records {params.records} --checkpoints results/checkpoints"
     " --checkpoint-seconds {resources.checkpoint_seconds} --device {resources.device}"
-    " --time-budget {resources.time_budget} --threads {threads} --log {log} --progress lines {params.manifest}"
+    " --matmul-precision {resources.matmul_precision} --time-budget {resources.time_budget}"
+    " --threads {threads} --log {log} --progress lines {params.manifest}"
 )
 
 

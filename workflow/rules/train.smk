@@ -17,6 +17,7 @@ rule train_run:
     resources:
         gpu=int(config["device"] == "cuda"),
         device=config["device"],
+        matmul_precision=config["matmul_precision"],
         checkpoint_seconds=config["checkpoint_seconds"],
         time_budget=config["time_budget"],
         mem_mb=training_memory,
@@ -49,6 +50,7 @@ rule train_pack:
     resources:
         gpu=int(config["device"] == "cuda"),
         device=config["device"],
+        matmul_precision=config["matmul_precision"],
         checkpoint_seconds=config["checkpoint_seconds"],
         time_budget=config["time_budget"],
         mem_mb=training_memory,

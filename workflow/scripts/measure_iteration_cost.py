@@ -18,12 +18,13 @@ Without --dataset the images are random ones of MNIST's number and size.
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
 
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from hnetcl import data, device, timing
@@ -31,7 +32,8 @@ from hnetcl.catalogue import METHODS
 from hnetcl.methods.interface import Method
 from hnetcl.records import write_table
 from hnetcl.spec import ConfigurationError, Experiment, load_experiment
-from hnetcl.tasks import TaskSequence
+from hnetcl.stepping import steps
+from hnetcl.tasks import TaskSequence, TrainingStage
 
 SCENARIOS = ("cl1", "cl2", "cl3")
 TURN = 10  # iterations of a method before the next one's
@@ -53,10 +55,12 @@ def main() -> None:
     parser.add_argument("--fisher", action="store_true", help="measure online EWC's Fisher information too")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--matmul-precision", default="float32", choices=["float32", "tf32"], help="on a GPU")
+    parser.add_argument("--host-steps", action="store_true", help="have no step recorded and replayed on a GPU")
     parser.add_argument("--output", required=True, metavar="CSV", help="written: one row a method and task")
     arguments = parser.parse_args()
     device.prepare_process(arguments.threads)
-    where = device.choose_device(arguments.device)
+    where = device.choose_device(arguments.device, arguments.matmul_precision)
     experiment = load_experiment(arguments.experiment)
     dataset = data.load(arguments.dataset) if arguments.dataset else data.random_images()
     wanted = SCENARIOS if arguments.scenario == "all" else (arguments.scenario,)
@@ -66,6 +70,7 @@ def main() -> None:
             trainings = build(experiment, arguments.methods, wanted, dataset, where, pack)
         except ConfigurationError as error:
             parser.error(str(error))
+        trainings.record = not arguments.host_steps
         tasks = range(trainings.sequence.num_tasks) if arguments.tasks is None else [t - 1 for t in arguments.tasks]
         rows += trainings.measure(tasks, arguments.iterations)
         if arguments.fisher and pack == 1 and "online_ewc" in trainings.methods:
@@ -84,6 +89,7 @@ class Trainings:
     ):
         self.methods, self.sequence, self.scenarios = methods, sequence, scenarios
         self.experiment = experiment
+        self.record = True  # steps on a GPU
 
     def measure(self, tasks: Sequence[int], iterations: int) -> list[dict]:
         """Return a row for each of ``tasks`` (from 0) and method: milliseconds an iteration, the median."""
@@ -103,7 +109,7 @@ class Trainings:
                 for seen in (False, True)
             }
             calls = {
-                (name, number): _steps(method, stages[method.trains_on_seen_tasks])
+                (name, number): self._steps(method, stages[method.trains_on_seen_tasks])
                 for name, trainings in self.methods.items()
                 for number, method in enumerate(trainings)
             }
@@ -129,6 +135,11 @@ class Trainings:
                 total += gradient.square()
         one_by_one = (time.perf_counter() - started) / samples * int(valid[0].sum())
         return [self._row(FISHER, task, at_once), self._row(FISHER_BY_SAMPLE, task, one_by_one)]
+
+    def _steps(self, method: Method, stage: TrainingStage) -> Callable[[], Tensor]:
+        """Return a function that takes the next step of ``method`` each time it is called."""
+        step, iterations = steps(method, stage, record=self.record), iter(range(len(stage)))
+        return lambda: step(next(iterations))
 
     def _row(self, method: str, task: int, seconds: float) -> dict:
         row = {
@@ -172,17 +183,6 @@ def build(
     sequence = TaskSequence(specs[names[0]][0], range(seed, seed + pack), dataset, where)
     methods = {name: [METHODS[name].load()(spec, sequence) for spec in of_name] for name, of_name in specs.items()}
     return Trainings(experiment, methods, sequence, " + ".join(wanted).upper())
-
-
-def _steps(method: Method, stage) -> object:
-    """Return a function that takes the next iteration of ``method`` each time it is called."""
-    iterations = iter(range(len(stage)))
-
-    def step() -> None:
-        iteration = next(iterations)
-        method.step(stage[iteration], iteration)
-
-    return step
 
 
 if __name__ == "__main__":

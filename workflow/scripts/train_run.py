@@ -68,6 +68,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint-seconds", type=float, default=180.0, help="longest time a kill can lose")
     parser.add_argument("--time-budget", type=float, default=0.0, metavar="SECONDS", help="stop after these; 0: never")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--matmul-precision", default="float32", choices=["float32", "tf32"], help="on a GPU")
+    parser.add_argument("--host-steps", action="store_true", help="have no step recorded and replayed on a GPU")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--log", type=Path, help="file for plain progress lines")
     parser.add_argument("--manifest", type=Path, help="file for a list of the records, once all of them are there")
@@ -146,7 +148,7 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
         dataset = data.load(arguments.dataset)
         if dataset.name != first.dataset:
             raise data.DatasetError(f"'{arguments.dataset}' holds {dataset.name}, not {first.dataset}.")
-        where = device.choose_device(arguments.device)
+        where = device.choose_device(arguments.device, arguments.matmul_precision)
     except (data.DatasetError, ValueError) as error:
         raise RunError(str(error)) from error
     code_version = provenance.code_version()  # of the code that runs, whatever is committed while it does
@@ -167,6 +169,7 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
                 checkpoint_seconds=arguments.checkpoint_seconds,
                 report=report,
                 stop=stop,
+                record=not arguments.host_steps,
             )
         except training.TrainingStoppedError as stopped:
             raise RunStoppedError(f"{name}: {stopped} by {stop.reason}. The same command goes on from there.") from None

@@ -22,18 +22,27 @@ def prepare_process(threads: int) -> None:
             mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device called ``name``; ``auto`` is a GPU where there is one, else the CPU."""
+def choose_device(name: str, matmul_precision: str = "float32") -> torch.device:
+    """Return the device called ``name``; ``auto`` is a GPU where there is one, else the CPU.
+
+    On a GPU ``matmul_precision`` "tf32" lets matrix products and convolutions round their operands to 10 bits.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = 'cuda' is not available on this machine. Allowed: 'auto' or 'cpu'.")
+    if name == "cuda":
+        precision = {"float32": "ieee", "tf32": "tf32"}[matmul_precision]
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = precision
     return torch.device(name)
 
 
 def describe_device(device: torch.device) -> str:
-    """Return the device's name for the record."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    """Return the device's name for the record, and its precision where that is not float32."""
+    if device.type != "cuda":
+        return "cpu"
+    reduced = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return torch.cuda.get_device_name(device) + (" (TF32)" if reduced else "")
 
 
 def peak_memory_mb(device: torch.device) -> float:

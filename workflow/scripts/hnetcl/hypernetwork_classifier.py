@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hnetcl.architectures import target_network
+from hnetcl.clock import Clock
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.layers import cross_entropy
 from hnetcl.outputs import OutputUnits
@@ -73,7 +74,7 @@ class HypernetworkClassifier:
             self.target, sequence.seeds, "classifier", task, samples=samples, device=sequence.device
         )
 
-    def step(self, batch: Batch, iteration: int) -> Tensor:
+    def step(self, batch: Batch, iteration: int | Clock) -> Tensor:
         """One iteration of section 2.1: the task's gradient, then the protected step. Return the loss, ``[R]``."""
         weights = self._trainer.weights(iteration)
         mode = Mode(True, self._statistics[self._task], self._masks[iteration])

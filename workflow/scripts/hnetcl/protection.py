@@ -1,11 +1,13 @@
 """A hypernetwork in training: task gradient, look-ahead, output regulariser, one Adam step (paper, section 2)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hnetcl.clock import Clock
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.optimiser import Adam
 from hnetcl.regulariser import FORMS, REFERENCES, ExactRegulariser, OutputRegulariser, choose_form, draw_subsets
@@ -85,7 +87,7 @@ class ProtectedHypernetwork:
         return form(self.hypernetwork, self._snapshot, settings["beta"], counted, subsets)
 
     @torch.no_grad()
-    def weights(self, iteration: int) -> Tensor:
+    def weights(self, iteration: int | Clock) -> Tensor:
         """Generate the weights for the present task, surplus included: a leaf to derive the task's loss by.
 
         ``[R, chunks * chunk_size]``.
@@ -97,12 +99,12 @@ class ProtectedHypernetwork:
         return self.hypernetwork.weights(self._trace.features).flatten(1).requires_grad_()
 
     @torch.no_grad()
-    def step(self, by_weights: Tensor, iteration: int) -> None:
+    def step(self, by_weights: Tensor, iteration: int | Clock) -> None:
         """Take Adam's step on the gradient of the task's loss and, one step ahead, of the regulariser.
 
         ``by_weights`` is the gradient of the task's loss by what ``weights`` returned.
         """
-        self._adam.learning_rate = self._schedule.learning_rate(self._task, iteration)
+        self._adam.follow(partial(self._schedule.learning_rate, self._task), iteration)
         gradients = self.hypernetwork.gradients(self._trace, by_weights)
         gradients["task_embedding"] = gradients.pop("task_embeddings").squeeze(1)
         if self._regulariser is not None:
@@ -113,14 +115,11 @@ class ProtectedHypernetwork:
         """Return the shared parameters one step of the task's ``gradients`` ahead, as they are where that is off."""
         if not self._settings.get("look_ahead", True):
             return {name: value.detach() for name, value in self.hypernetwork.shared.items()}
-        return {
-            name: self._adam.look_ahead(name, gradients[name], self._workspace(name))
-            for name in self.hypernetwork.shared
-        }
-
-    def _workspace(self, name: str) -> Tensor | None:
         exact = isinstance(self._regulariser, ExactRegulariser)
-        return self._regulariser.output_workspace if exact and name == "output" else None
+        return self._adam.look_ahead(
+            {name: gradients[name] for name in self.hypernetwork.shared},
+            {"output": self._regulariser.output_workspace} if exact else {},
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, in the middle of a task too."""

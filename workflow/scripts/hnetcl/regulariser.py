@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hnetcl.clock import Clock, at
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.layers import long_product
 from hnetcl.streams import draw_runs
@@ -81,17 +82,17 @@ class OutputRegulariser(ABC):
 
     @abstractmethod
     def value_and_add_gradient(
-        self, shifted: Mapping[str, Tensor], gradients: dict[str, Tensor], iteration: int, value: bool = False
+        self, shifted: Mapping[str, Tensor], gradients: dict[str, Tensor], iteration: int | Clock, value: bool = False
     ) -> Tensor | None:
         """Add the gradient at the parameters ``shifted`` to ``gradients``; return the value ``[R]`` if asked for."""
 
-    def _chosen(self, per_task: Tensor, iteration: int) -> Tensor:
+    def _chosen(self, per_task: Tensor, iteration: int | Clock) -> Tensor:
         """Pick this iteration's tasks from ``[R, tasks, ...]``."""
         if self.subsets is None:
             return per_task
-        return _pick(per_task, self.subsets[:, iteration])
+        return _pick(per_task, at(self.subsets, 1, iteration))
 
-    def _counted_rows(self, segment: Segment, iteration: int, features: Tensor) -> Tensor | None:
+    def _counted_rows(self, segment: Segment, iteration: int | Clock, features: Tensor) -> Tensor | None:
         """Return 1 for rows that count in ``segment``, else 0, shaped to scale ``[R, tasks * chunks, ...]``."""
         if segment.counted is None:
             return None
@@ -126,7 +127,7 @@ class ExplicitRegulariser(OutputRegulariser):
     def _generate(self, embeddings: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
         return self.hypernetwork.features(embeddings, shared) @ shared["output"]
 
-    def _leaves_and_change(self, shifted: Mapping[str, Tensor], iteration: int) -> tuple[dict[str, Tensor], Tensor]:
+    def _leaves_and_change(self, shifted: Mapping[str, Tensor], iteration: int | Clock) -> tuple[dict[str, Tensor], Tensor]:
         """Return the parameters to derive by and the change of every chunk, ``[R, tasks * chunks, chunk_size]``."""
         leaves = _as_leaves(shifted)
         after = self._generate(self._chosen(self._embeddings, iteration), leaves)
@@ -230,7 +231,7 @@ class ExactRegulariser(OutputRegulariser):
         return total
 
     def _terms(
-        self, segment: Segment, apart: tuple[Tensor, int] | None, every: "_Rows", iteration: int
+        self, segment: Segment, apart: tuple[Tensor, int] | None, every: "_Rows", iteration: int | Clock
     ) -> list[tuple["_Rows", int]]:
         """Return rows whose sums, with their signs, are that over the rows that count in ``segment``."""
         if segment.counted is None:

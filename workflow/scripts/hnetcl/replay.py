@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hnetcl.clock import Clock, at
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.layers import named_gradients
 from hnetcl.networks import TrainedNetwork
@@ -62,11 +63,11 @@ class Generator(ABC):
         """Keep the generator as it stands for replay and prepare to learn ``task``."""
 
     @abstractmethod
-    def replay(self, iteration: int) -> Replay | None:
+    def replay(self, iteration: int | Clock) -> Replay | None:
         """Return replayed inputs for this iteration, None during the first task."""
 
     @abstractmethod
-    def step(self, images: Tensor, real: int, replay_share: float, iteration: int) -> None:
+    def step(self, images: Tensor, real: int, replay_share: float, iteration: int | Clock) -> None:
         """Learn from ``images [R, B, inputs]``: the first ``real`` ones are real, any others are replayed.
 
         ``replay_share`` is the weight of the replayed ones' mean loss; the real ones' has the rest.
@@ -233,7 +234,7 @@ class RealReplay(Generator):
         """See ``Generator``."""
         if self._task == 0:
             return None
-        return Replay(self._sequence.train_batch(self._task, self._samples[iteration], self._tasks).x, self._tasks)
+        return Replay(self._sequence.train_batch(self._task, at(self._samples, 0, iteration), self._tasks).x, self._tasks)
 
     def step(self, images, real, replay_share, iteration):
         """There is nothing to learn."""
@@ -313,7 +314,7 @@ class PlainVAE(Generator):
         for network in networks:
             own = {name: next(gradients) for name in network.weights}
             if network is self.encoder:
-                own[self._last_bias][:, self._latent :] = 0
+                own[self._last_bias][:, self._latent :].zero_()
             network.optimiser.step(own)
 
     @property

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from hnetcl.clock import Clock, at
+
 
 def stream(seed: int, *purpose: str | int) -> torch.Generator:
     """Return a fresh CPU generator for ``purpose``, e.g. ``stream(7, "batches", 3)``."""
@@ -36,13 +38,24 @@ class NormalNoise:
         self._seeds, self._purpose, self._shape, self._device = seeds, purpose, shape, device
         self._number: int | None = None
 
-    def __getitem__(self, iteration: int) -> Tensor:
-        number, place = divmod(iteration, self.BLOCK)
-        if number != self._number:
-            size = (self.BLOCK, *self._shape)
-            drawn = draw_runs(self._seeds, lambda g: self.draw(size, generator=g), *self._purpose, number)
-            self._block, self._number = drawn.to(self._device), number
-        return self._block[:, place]
+    def __getitem__(self, iteration: int | Clock) -> Tensor:
+        if isinstance(iteration, Clock):
+            iteration.before_each(self, self._load)
+        else:
+            self._load(iteration)
+        return at(self._block, 1, iteration, self.BLOCK)
+
+    def _load(self, iteration: int) -> None:
+        number = iteration // self.BLOCK
+        if number == self._number:
+            return
+        size = (self.BLOCK, *self._shape)
+        drawn = draw_runs(self._seeds, lambda g: self.draw(size, generator=g), *self._purpose, number)
+        if self._number is None:
+            self._block = drawn.to(self._device)
+        else:
+            self._block.copy_(drawn)  # where a recorded step looks for it
+        self._number = number
 
 
 class UniformNoise(NormalNoise):

@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from hnetcl.clock import Clock
 from hnetcl.layers import ACTIVATIONS, linear
 from hnetcl.streams import UniformNoise
 
@@ -104,7 +105,7 @@ class DropoutMasks:
             for layer, (width, p) in enumerate(target.dropout)
         ]
 
-    def __getitem__(self, iteration: int) -> list[Tensor]:
+    def __getitem__(self, iteration: int | Clock) -> list[Tensor]:
         return [(noise[iteration] >= p).float() / (1 - p) for p, noise in self._layers]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
+from hnetcl.clock import Clock, at
 from hnetcl.data import Dataset
 from hnetcl.schedule import Schedule
 from hnetcl.spec import RunSpec
@@ -137,7 +138,9 @@ class TaskSequence:
         x = images[samples]
         if self._pixels is None:
             return x
-        if isinstance(tasks, int):
+        if isinstance(tasks, int) and x.is_cuda:
+            return x.gather(2, self._pixels[:, tasks].unsqueeze(1).expand_as(x))
+        if isinstance(tasks, int):  # on a CPU faster than gather
             return torch.stack([x[r].index_select(1, self._pixels[r, tasks]) for r in range(len(x))])
         runs = torch.arange(len(x), device=x.device).unsqueeze(1)
         return x.gather(2, self._pixels[runs, tasks])
@@ -212,9 +215,9 @@ class TrainingStage:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, iteration: int) -> Batch:
-        origin, moves = (None if part is None else part[iteration] for part in (self.origin, self.moves))
-        return self.sequence.train_batch(self.task, self.samples[iteration], origin, moves)
+    def __getitem__(self, iteration: int | Clock) -> Batch:
+        parts = (self.samples, self.origin, self.moves)
+        return self.sequence.train_batch(self.task, *(None if p is None else at(p, 0, iteration) for p in parts))
 
 
 def _draw_moves(count: int, generator: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from hnetcl.evaluation import evaluate
 from hnetcl.files import written_whole
 from hnetcl.methods.interface import Method
+from hnetcl.stepping import steps
 from hnetcl.tasks import TaskSequence
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def train(
     checkpoint_seconds: float = 180.0,
     report: Callable[[Progress, Tensor | None], None] = lambda progress, loss: None,
     stop: Callable[[], bool] = lambda: False,
+    record: bool = True,
 ) -> Progress:
     """Train ``method`` on all tasks and return its accuracies; go on from ``checkpoint`` where that belongs to it.
 
@@ -70,6 +72,7 @@ def train(
         checkpoint_seconds: longest time that a kill can lose.
         report: called after every ``CHECK_EVERY`` iterations with the latest loss ``[R]``, and after every task.
         stop: asked after every iteration, and before a task, whether to stop here with a checkpoint.
+        record: whether steps on a GPU may be recorded and replayed; if not, the host asks for every operation.
 
     Raises:
         TrainingDivergedError: a loss became infinite or no number.
@@ -92,10 +95,11 @@ def train(
             iterations=sequence.schedule.iterations(progress.task, seen=method.trains_on_seen_tasks),
             batch_size=method.spec.optimisation.batch_size,
         )
+        step = steps(method, stage, record=record)
         losses: list[Tensor] = []
         started = time.monotonic()
         while progress.iteration < len(stage):
-            losses.append(method.step(stage[progress.iteration], progress.iteration))
+            losses.append(step(progress.iteration))
             progress.iteration += 1
             stopping = progress.iteration < len(stage) and stop()  # a task that is through is evaluated first
             if stopping or len(losses) == CHECK_EVERY or progress.iteration == len(stage):

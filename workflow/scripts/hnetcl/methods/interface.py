@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
+from hnetcl.clock import Clock
 from hnetcl.networks import TrainedNetwork
 from hnetcl.outputs import OutputUnits
 from hnetcl.spec import RunSpec
@@ -49,8 +50,12 @@ class Method(ABC):
         """Prepare to learn ``task``."""
 
     @abstractmethod
-    def step(self, batch: Batch, iteration: int) -> Tensor:
-        """Learn from one batch; return the task loss of each run, ``[R]``."""
+    def step(self, batch: Batch, iteration: int | Clock) -> Tensor:
+        """Learn from one batch; return the task loss of each run, ``[R]``.
+
+        A step may be recorded and replayed (see ``stepping``): what differs from one iteration of a task to the next is
+        read by ``iteration`` alone, what it changes is changed in place, and nothing waits for the device.
+        """
 
     def end_task(self, task: int) -> None:  # noqa: B027 - most methods have nothing to do here
         """Wind up after the last step of ``task``."""

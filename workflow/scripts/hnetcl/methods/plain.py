@@ -4,6 +4,8 @@ van de Ven & Tolias 2019, "None" and "Offline". In CL1 the softmax runs over the
 CL2 over the shared head, in CL3 over all classes seen so far; at test time over all units in CL3.
 """
 
+from functools import partial
+
 from torch import Tensor
 
 from hnetcl.architectures import target_network
@@ -49,9 +51,8 @@ class PlainNetwork(Method):
 
     def step(self, batch, iteration):
         """One Adam step on the cross-entropy and what ``add_penalty`` adds to it."""
-        self.network.optimiser.learning_rate = self.sequence.schedule.learning_rate(
-            self._task, iteration, seen=self.trains_on_seen_tasks
-        )
+        rate = partial(self.sequence.schedule.learning_rate, self._task, seen=self.trains_on_seen_tasks)
+        self.network.optimiser.follow(rate, iteration)
         logits = self.network.logits(batch.x, mode=Mode(True, self.network.statistics, self._masks[iteration]))
         active = self.outputs.active(logits, batch.tasks, batch.labels, self._task + 1)
         loss = cross_entropy(*active)

@@ -4,6 +4,8 @@ No continual learning: nothing is shared, so nothing can be forgotten, at the pr
 missing to 100 % in CL2 and CL3 is task inference alone, which makes it the measure of HNET+ENT.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -43,7 +45,7 @@ class SeparateNetworks(Method):
     def step(self, batch, iteration):
         """One Adam step of the task's network on its cross-entropy."""
         network = self.networks[self._task]
-        network.optimiser.learning_rate = self.sequence.schedule.learning_rate(self._task, iteration)
+        network.optimiser.follow(partial(self.sequence.schedule.learning_rate, self._task), iteration)
         logits = network.logits(batch.x, mode=Mode(True, network.statistics, self._masks[iteration]))
         loss = cross_entropy(logits, batch.labels)
         network.optimiser.step(named_gradients(loss, network.weights))
