@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hnetcl.layers import long_product
+from hnetcl.layers import _product_in_parts, long_product
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 640, 1003, 4099])
@@ -14,3 +14,10 @@ def test_a_long_product_is_the_product(length, rows, runs):
     # Columns of a wider array, as the segments of a chunk are.
     a, b = (torch.randn(runs, count, length + 5, dtype=torch.float64)[:, :, 2 : length + 2] for count in rows)
     torch.testing.assert_close(long_product(a, b), torch.einsum("rml,rkl->rmk", a, b), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("length, part", [(64, 64), (64, 32), (100, 32), (1003, 7), (5, 5)])
+def test_a_product_in_parts_counts_every_column_once(length, part):
+    torch.manual_seed(0)
+    a, b = torch.randn(1, 3, length, dtype=torch.float64), torch.randn(1, 2, length, dtype=torch.float64)
+    torch.testing.assert_close(_product_in_parts(a, b, part), a @ b.transpose(1, 2), rtol=1e-11, atol=1e-11)

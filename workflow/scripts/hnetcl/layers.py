@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# A product is long where the inner dimension is this many times the outer ones; it is then computed in parts.
+# A product is long where the inner dimension is this many times the outer ones; it is then computed in parts: on a CPU
+# so many, on a GPU about as many as it has units, of a multiple of so many columns.
 _LONG, _PARTS = 64, 4
+_GPU_PARTS, _GPU_PART = 128, 32
 
 ACTIVATIONS = {"relu": functional.relu, "elu": functional.elu, "sigmoid": torch.sigmoid}
 # From the gradient by what they return, and that value, to the gradient by their argument: autograd's own kernels.
@@ -46,16 +48,23 @@ def affine_gradient(x: Tensor, by_output: Tensor) -> Tensor:
 def long_product(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a b'`` for few rows and long ones, ``[R, m, n]`` and ``[R, k, n]`` to ``[R, m, k]``.
 
-    BLAS computes such a product on one thread. Several runs are a batch, which uses all of them; a single run is made
-    one by cutting the rows into parts.
+    The result is small, and a BLAS shares out results: on a CPU a single run would keep one thread busy, on a GPU any
+    number of runs a few of its units. The rows are cut into parts, which are a batch, and the products of the parts
+    are added up.
     """
     runs, rows, length = a.shape
-    if runs > 1 or length < _LONG * max(rows, b.shape[1]):
+    if length < _LONG * max(rows, b.shape[1]) or (runs > 1 and not a.is_cuda):
         return a @ b.transpose(1, 2)
-    whole = length - length % _PARTS
-    parts = [x[0, :, :whole].unflatten(1, (_PARTS, -1)).transpose(0, 1) for x in (a, b)]
+    part = max(_GPU_PART, length // _GPU_PARTS // _GPU_PART * _GPU_PART) if a.is_cuda else length // _PARTS
+    return torch.cat([_product_in_parts(a[run : run + 1], b[run : run + 1], part) for run in range(runs)])
+
+
+def _product_in_parts(a: Tensor, b: Tensor, part: int) -> Tensor:
+    """Return the product of ``a [1, m, n]`` and ``b [1, k, n]``, of ``part`` columns at a time and what is left."""
+    whole = a.shape[2] - a.shape[2] % part
+    parts = [x[0, :, :whole].unflatten(1, (-1, part)).transpose(0, 1) for x in (a, b)]
     product = (parts[0] @ parts[1].transpose(1, 2)).sum(0, keepdim=True)
-    if whole < length:
+    if whole < a.shape[2]:
         product += a[:, :, whole:] @ b[:, :, whole:].transpose(1, 2)
     return product
 

@@ -63,30 +63,31 @@ class Adam:
         1). ``out`` holds where the result is to be written, for those parameters that it names.
         """
         out, (beta1, beta2) = out or {}, self._betas
-        scale, length = self._corrections(self._counts[next(iter(gradients))])
+        floor, length = self._corrections(self._counts[next(iter(gradients))])
+        on_host = isinstance(length, float)
+        if not on_host:  # both at once is one pass
+            floor, stretch = (value.to(self._rate.dtype) for value in (floor / length, 1 / length))
         ahead = {}
         for name, gradient in gradients.items():
             first = self._first[name].lerp(gradient, 1 - beta1)
             # Every pass over memory counts: the second moment stays without its factors, which go into the step's
             # length.
             second = torch.addcmul(self._second[name], gradient, gradient, value=(1 - beta2) / beta2)
-            if isinstance(length, float):
-                denominator, sign = second.sqrt_().add_(self._epsilon / scale), {"value": -length}
-            else:
-                denominator, sign = torch.addcmul(-self._epsilon / scale / length, second.sqrt_(), -1 / length), {}
-            ahead[name] = torch.addcdiv(self.parameters[name], first, denominator, **sign, out=out.get(name))
+            root, value = second.sqrt_(), -length if on_host else -1
+            denominator = root.add_(floor) if on_host else torch.addcmul(floor, root, stretch)
+            ahead[name] = torch.addcdiv(self.parameters[name], first, denominator, value=value, out=out.get(name))
         return ahead
 
     def _corrections(self, count: Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
-        """Return what bias correction makes of the second moment's root (a factor) and of the step (its length)."""
+        """Return what bias correction makes of epsilon, and of the step's length."""
         beta1, beta2 = self._betas
         if _is_at_hand(count):
             step = int(count) + 1
             scale = math.sqrt(beta2 / (1 - beta2**step))
-            return scale, self._learning_rate / (1 - beta1**step) / scale
+            return self._epsilon / scale, self._learning_rate / (1 - beta1**step) / scale
         step = count.double() + 1
         scale = (beta2 / (1 - beta2**step)).sqrt()
-        return scale, self._rate.double() / (1 - beta1**step) / scale
+        return self._epsilon / scale, self._rate.double() / (1 - beta1**step) / scale
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor]) -> None:
