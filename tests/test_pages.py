@@ -33,6 +33,10 @@ PLANNED = [
     "snakemake --cores all entropy entropy_test --config results_source=compute",
     "snakemake --cores all separate --config results_source=compute",
     "snakemake --cores all replay --config results_source=compute",
+    "snakemake --cores all compression --config results_source=compute",
+    "snakemake --cores 1 results/packs/permuted_mnist/hnet_ent/cl1-cl3/seeds-"
+    + "-".join(map(str, range(1, 21)))
+    + ".txt --config device=cuda",
     "snakemake --cores all cifar --config results_source=compute device=cuda",
     "snakemake --workflow-profile profiles/slurm demo",
     "snakemake --workflow-profile profiles/slurm table1 --config results_source=compute",
@@ -41,6 +45,8 @@ PLANNED = [
 MADE = ["make env", "make demo", "make test", "make lint", "make clean", "make bench", "make bench BENCH=quick"]
 # Run by another test, or by none since it needs what no test has.
 ELSEWHERE = {
+    "python workflow/scripts/measure_iteration_cost.py --experiment config/experiments/permuted_mnist.yaml --device cuda"
+    " --threads 4 --iterations 60 --methods hnet_ent fine_tune --tasks 2 --packs 1 2 4 8 20 --output packs.csv": "GPU",
     "snakemake --cores 1 publish": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_pages",
     "snakemake --cores 1 readme": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_pages",
     "snakemake --cores all small_digits": "test_workflow.py::test_the_experiment_that_the_readme_adds",

@@ -255,16 +255,33 @@ rule publish:
         " -exec cp {{}} results/cached/benchmark/ ';') 2>&1 | tee {log}"
 
 
+PAGE_TABLES = [
+    "table1",
+    "entropy",
+    "entropy_test",
+    "separate",
+    "replay",
+    "toy",
+    "forms",
+    "cost",
+    "gpu_packs",
+    "compression",
+]
+# Made of results/cached/runs.csv, and beside it for those who look for one figure's numbers only.
+DERIVED_TABLES = ["compression"]
+
+
 # What the README and the pages beside it show of the results, so that it can be no older than results/cached.
 rule readme:
     input:
         tables=[
             *expand(
                 "results/tables/{name}.md",
-                name=["table1", "entropy", "entropy_test", "separate", "replay", "toy", "forms", "cost"],
+                name=PAGE_TABLES,
             ),
             "results/cached/benchmark/summary.md",
         ],
+        derived=expand("results/tables/{name}.csv", name=DERIVED_TABLES),
         figures=expand(
             "results/figures/{name}.png",
             name=[
@@ -274,6 +291,7 @@ rule readme:
                 "toy",
                 "split_mnist_plane",
                 "benchmark",
+                "compression_values",
             ],
         ),
     log:
@@ -285,4 +303,4 @@ rule readme:
     shell:
         "(for table in {input.tables}; do python workflow/scripts/update_pages.py --pages README.md docs/*.md"
         " --name $(basename $table .md) --markdown $table || exit 1; done"
-        " && cp {input.figures} docs/) > {log} 2>&1"
+        " && cp {input.figures} docs/ && cp {input.derived} results/cached/) > {log} 2>&1"

@@ -161,6 +161,25 @@ rule summarise_benchmark:
         " --summary {output.summary} --markdown {output.markdown} > {log} 2>&1"
 
 
+# What was measured on a GPU, on another day and machine than the rest.
+rule compare_packs:
+    input:
+        packs="results/cached/benchmark/gpu_packs.csv",
+        script="workflow/scripts/compare_packs.py",
+        code=RESULTS_CODE,
+    output:
+        table="results/tables/gpu_packs.csv",
+        markdown="results/tables/gpu_packs.md",
+    log:
+        "results/logs/bench/gpu_packs.log",
+    conda:
+        "../../envs/results.yaml"
+    message:
+        "Making the table of packs of seeds on a GPU"
+    shell:
+        "python {input.script} --packs {input.packs} --csv {output.table} --markdown {output.markdown} > {log} 2>&1"
+
+
 rule plot_benchmark:
     input:
         regulariser="results/cached/benchmark/regulariser.csv",

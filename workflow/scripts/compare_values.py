@@ -10,8 +10,10 @@ Without --values the number is what the runs themselves hold: trained numbers ov
 
 import argparse
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from hnetcl import figure_style as style
 from hnetcl.files import written_whole
@@ -89,6 +91,10 @@ def draw(table: pd.DataFrame, title: str, name: str) -> Figure:
                 label=f"{method}, {scenario}, {when}",
             )
     ax.set_xscale("log")
+    decades = np.ptp(np.log10(table[name]))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
     label = "Trained numbers / weights of the target network" if name == "ratio" else name
     ax.set(xlabel=label, ylabel="Test accuracy (%)", title=title)
     ax.legend(loc="best")
