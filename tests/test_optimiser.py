@@ -34,7 +34,8 @@ def random_gradients(dtype):
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize(
-    "dtype, tolerance, at_hand", [(torch.float64, 1e-12, True), (torch.float32, 3e-6, True), (torch.float32, 3e-5, False)]
+    "dtype, tolerance, at_hand",
+    [(torch.float64, 1e-12, True), (torch.float32, 3e-6, True), (torch.float32, 3e-5, False)],
 )
 def test_look_ahead_is_the_step_torch_then_takes(settings, dtype, tolerance, at_hand, monkeypatch):
     monkeypatch.setattr(optimiser, "_is_at_hand", lambda number: at_hand)  # False: as on a GPU

@@ -13,8 +13,8 @@ three scenarios, added up. Methods with replay need one training for all three, 
 --packs measures packs of several seeds. --fisher adds the time of online EWC's Fisher information of the last task (in
 the column task) as it is computed here and sample by sample.
 
-Without --dataset the images are random ones of MNIST's number and size. On a GPU steps are recorded and replayed, as in a
-training; --host-steps has the host ask for every operation (column steps).
+Without --dataset the images are random ones of MNIST's number and size. On a GPU steps are recorded and replayed, as
+in a training; --host-steps has the host ask for every operation (column steps).
 """
 
 import argparse

@@ -36,7 +36,7 @@ class Clock:
 
 
 def at(values: Tensor, dim: int, iteration: int | Clock, period: int | None = None) -> Tensor:
-    """Return the slice of ``values`` along ``dim`` that belongs to ``iteration``, counted modulo ``period`` if given."""
+    """Return the slice of ``values`` along ``dim`` that belongs to ``iteration``, modulo ``period`` if given."""
     if isinstance(iteration, Clock):
         place = iteration.now if period is None else iteration.now % period
         return values.index_select(dim, place).squeeze(dim)

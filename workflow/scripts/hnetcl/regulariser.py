@@ -127,7 +127,9 @@ class ExplicitRegulariser(OutputRegulariser):
     def _generate(self, embeddings: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
         return self.hypernetwork.features(embeddings, shared) @ shared["output"]
 
-    def _leaves_and_change(self, shifted: Mapping[str, Tensor], iteration: int | Clock) -> tuple[dict[str, Tensor], Tensor]:
+    def _leaves_and_change(
+        self, shifted: Mapping[str, Tensor], iteration: int | Clock
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Return the parameters to derive by and the change of every chunk, ``[R, tasks * chunks, chunk_size]``."""
         leaves = _as_leaves(shifted)
         after = self._generate(self._chosen(self._embeddings, iteration), leaves)

@@ -234,7 +234,8 @@ class RealReplay(Generator):
         """See ``Generator``."""
         if self._task == 0:
             return None
-        return Replay(self._sequence.train_batch(self._task, at(self._samples, 0, iteration), self._tasks).x, self._tasks)
+        batch = self._sequence.train_batch(self._task, at(self._samples, 0, iteration), self._tasks)
+        return Replay(batch.x, self._tasks)
 
     def step(self, images, real, replay_share, iteration):
         """There is nothing to learn."""

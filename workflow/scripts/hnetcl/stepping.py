@@ -24,7 +24,8 @@ WARM_UP = 3
 class Steps(Protocol):
     """Takes the step of an iteration and returns its loss, ``[R]``; iterations of a task come in order."""
 
-    def __call__(self, iteration: int) -> Tensor: ...
+    def __call__(self, iteration: int) -> Tensor:
+        """Take the step of ``iteration``."""
 
 
 class HostSteps:

@@ -14,13 +14,14 @@ ARRAYS, ARRAY_BYTES = 12, 8 << 20  # by which the bandwidth is measured: about w
 REPEATS = 10
 
 
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Return how long ``call`` takes, the device's work included."""
+def seconds(call: Callable[[], object], device: torch.device, times: int = 1) -> float:
+    """Return how long each of ``times`` calls takes on average, the device's work included."""
     _wait(device)
     started = time.perf_counter()
-    call()
+    for _ in range(times):
+        call()
     _wait(device)
-    return time.perf_counter() - started
+    return (time.perf_counter() - started) / times
 
 
 def in_turn(
@@ -33,12 +34,12 @@ def in_turn(
     """
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for start in range(0, warm_up + repeats, turn):
-        of_turn = range(start, min(start + turn, warm_up + repeats))
+        length = min(turn, warm_up + repeats - start)
         for name, call in calls.items():
             if device.type == "cuda":
-                spent[name] += [seconds(lambda: [call() for _ in of_turn], device) / len(of_turn)] * len(of_turn)
+                spent[name] += [seconds(call, device, length)] * length
             else:
-                spent[name] += [seconds(call, device) for _ in of_turn]
+                spent[name] += [seconds(call, device) for _ in range(length)]
     return {name: values[warm_up:] for name, values in spent.items()}
 
 
