@@ -46,7 +46,8 @@ MADE = ["make env", "make demo", "make test", "make lint", "make clean", "make b
 # Run by another test, or by none since it needs what no test has.
 ELSEWHERE = {
     "python workflow/scripts/measure_iteration_cost.py --experiment config/experiments/permuted_mnist.yaml"
-    " --device cuda --threads 4 --iterations 60 --methods hnet_ent fine_tune --tasks 2 --packs 1 2 4 8 20 --output packs.csv": "GPU",
+    " --device cuda --threads 4 --iterations 60 --methods hnet_ent fine_tune --tasks 2 --packs 1 2 4 8 20"
+    " --output packs.csv": "GPU",
     "snakemake --cores 1 publish": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_pages",
     "snakemake --cores 1 readme": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_pages",
     "snakemake --cores all small_digits": "test_workflow.py::test_the_experiment_that_the_readme_adds",
