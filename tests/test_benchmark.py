@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
+import compare_iterations
 import measure_iteration_cost
 import measure_limit
 import measure_peers
@@ -269,3 +270,28 @@ def test_a_repository_that_fails_is_reported_with_its_last_words():
     program = "print('working'); raise SystemExit('no such data')"
     with pytest.raises(SystemExit, match=r"(?s)did not end as expected.*working.*no such data"):
         measure_peers.output_of([sys.executable, "-c", program], None, 1, "seconds: (.*)")
+
+
+def test_iterations_are_compared_by_the_column_asked_for(tmp_path, monkeypatch):
+    rows = [
+        ("A", "CL1", "SI", seeds, "some GPU", steps, task, seeds * task * factor)
+        for steps, factor in (("recorded", 1.0), ("host", 10.0))
+        for seeds in (1, 20)
+        for task in (2, 4)
+    ]
+    columns = ["experiment", "scenarios", "method", "seeds_in_pack", "device", "steps", "task", "milliseconds"]
+    pd.DataFrame(rows, columns=columns).query("steps == 'recorded' or seeds_in_pack == 1").to_csv(tmp_path / "m.csv")
+    expected = {
+        "seeds_in_pack 20 1": [["host", "30.00", "–", "–"], ["recorded", "3.00", "60.00", "20.0"]],
+        "task 4 2": [["host", "20.00", "40.00", "2.0"], ["recorded", "21.00", "42.00", "2.0"]],
+        "task 5 2": [["host", "20.00", "40.00", "–"], ["recorded", "21.00", "42.00", "–"]],
+    }
+    for arguments, table in expected.items():
+        by, *ratio = arguments.split()
+        command = ["x", "--measured", str(tmp_path / "m.csv"), "--by", by, "--ratio", *ratio]
+        monkeypatch.setattr(
+            sys, "argv", [*command, "--csv", str(tmp_path / "t.csv"), "--markdown", str(tmp_path / "t.md")]
+        )
+        compare_iterations.main()
+        lines = (tmp_path / "t.md").read_text().splitlines()[2:]
+        assert [line.strip("| ").split(" | ")[2:] for line in lines] == table

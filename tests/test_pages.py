@@ -48,6 +48,8 @@ ELSEWHERE = {
     "python workflow/scripts/measure_iteration_cost.py --experiment config/experiments/permuted_mnist.yaml"
     " --device cuda --threads 4 --iterations 60 --methods hnet_ent fine_tune --tasks 2 --packs 1 2 4 8 20"
     " --output packs.csv": "GPU",
+    "python workflow/scripts/measure_iteration_cost.py --experiment config/experiments/permuted_mnist_100.yaml"
+    " --methods hnet_ent --threads 2 --iterations 30 --tasks 2 10 34 100 --output long.csv": "minutes",
     "snakemake --cores 1 publish": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_pages",
     "snakemake --cores 1 readme": "test_workflow.py::test_finished_runs_are_published_and_put_into_the_pages",
     "snakemake --cores all small_digits": "test_workflow.py::test_the_experiment_that_the_readme_adds",

@@ -265,6 +265,7 @@ PAGE_TABLES = [
     "forms",
     "cost",
     "gpu_packs",
+    "long_sequences",
     "compression",
 ]
 # Made of results/cached/runs.csv, and beside it for those who look for one figure's numbers only.

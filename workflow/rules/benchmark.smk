@@ -161,23 +161,31 @@ rule summarise_benchmark:
         " --summary {output.summary} --markdown {output.markdown} > {log} 2>&1"
 
 
-# What was measured on a GPU, on another day and machine than the rest.
-rule compare_packs:
+# Measured on other machines and days than the rest.
+rule compare_iterations:
     input:
-        packs="results/cached/benchmark/gpu_packs.csv",
-        script="workflow/scripts/compare_packs.py",
+        measured="results/cached/benchmark/{measurement}.csv",
+        script="workflow/scripts/compare_iterations.py",
         code=RESULTS_CODE,
     output:
-        table="results/tables/gpu_packs.csv",
-        markdown="results/tables/gpu_packs.md",
+        table="results/tables/{measurement}.csv",
+        markdown="results/tables/{measurement}.md",
     log:
-        "results/logs/bench/gpu_packs.log",
+        "results/logs/bench/{measurement}.log",
+    wildcard_constraints:
+        measurement="gpu_packs|long_sequences",
     conda:
         "../../envs/results.yaml"
+    params:
+        columns=lambda wildcards: {
+            "gpu_packs": "--by seeds_in_pack --ratio 20 1",
+            "long_sequences": "--by task --ratio 100 10",
+        }[wildcards.measurement],
     message:
-        "Making the table of packs of seeds on a GPU"
+        "Making the table of iterations ({wildcards.measurement})"
     shell:
-        "python {input.script} --packs {input.packs} --csv {output.table} --markdown {output.markdown} > {log} 2>&1"
+        "python {input.script} --measured {input.measured} {params.columns}"
+        " --csv {output.table} --markdown {output.markdown} > {log} 2>&1"
 
 
 rule plot_benchmark:
