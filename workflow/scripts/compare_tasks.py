@@ -78,7 +78,7 @@ def by_task(accuracy: pd.DataFrame) -> pd.DataFrame:
 def markdown(table: pd.DataFrame) -> str:
     """Return mean accuracies over the tasks as Markdown, mean ± STD over seeds."""
     runs = table.groupby(RUN_KEY)[list(MEASURES)].agg(lambda tasks: tasks.mean(skipna=False)).reset_index()
-    head = ["Experiment", "Method", "n", *(f"{name} accuracy in %" for name in MEASURES)]
+    head = ["Experiment", "Method", "n", *(f"{name} accuracy in %, ± STD" for name in MEASURES)]
     rows = []
     for (experiment, scenario, method), own in sorted(
         runs.groupby(["experiment", "scenario", "method"]), key=lambda item: (item[0][:2], method_rank(item[0][2]))
