@@ -267,9 +267,10 @@ PAGE_TABLES = [
     "gpu_packs",
     "long_sequences",
     "compression",
+    "ablations",
 ]
 # Made of results/cached/runs.csv, and beside it for those who look for one figure's numbers only.
-DERIVED_TABLES = ["compression"]
+DERIVED_TABLES = ["compression", "ablations"]
 
 
 # What the README and the pages beside it show of the results, so that it can be no older than results/cached.
@@ -293,6 +294,7 @@ rule readme:
                 "split_mnist_plane",
                 "benchmark",
                 "compression_values",
+                "ablations_variants",
             ],
         ),
     log:
