@@ -67,6 +67,7 @@ def test_tables_and_figures_from_cached_results_plan_no_training(clone):
         "make_table",
         "show_table",
         "compare_variants",
+        "compare_values",
         "compare_toy",
         *drawn,
     }
