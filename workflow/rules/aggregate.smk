@@ -277,10 +277,7 @@ DERIVED_TABLES = ["compression", "ablations"]
 rule readme:
     input:
         tables=[
-            *expand(
-                "results/tables/{name}.md",
-                name=PAGE_TABLES,
-            ),
+            *expand("results/tables/{name}.md", name=PAGE_TABLES),
             "results/cached/benchmark/summary.md",
         ],
         derived=expand("results/tables/{name}.csv", name=DERIVED_TABLES),

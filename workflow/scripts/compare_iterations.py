@@ -47,10 +47,10 @@ def markdown(table: pd.DataFrame, by: str, over: int, under: int) -> str:
     rows = []
     for row, own in table.groupby(ROW, sort=False):
         experiment, method, device, steps = row
-        times = own.set_index(by)["milliseconds"].reindex([*values, over, under])
-        ratio = times[over].iloc[-1] / times[under].iloc[-1] if over in values and under in values else float("nan")
-        cells = ["–" if pd.isna(time) else f"{time:.2f}" for time in times.iloc[: len(values)]]
-        rows.append([f"{method}, {experiment}", device, steps, *cells, "–" if pd.isna(ratio) else f"{ratio:.1f}"])
+        times = own.set_index(by)["milliseconds"]
+        cells = [f"{times[value]:.2f}" if value in times else "–" for value in values]
+        ratio = f"{times[over] / times[under]:.1f}" if over in times and under in times else "–"
+        rows.append([f"{method}, {experiment}", device, steps, *cells, ratio])
     head = ["milliseconds an iteration", "device", "steps", *(COUNTED[by].format(value) for value in values)]
     return markdown_rows([*head, f"{over} over {under}"], rows) + "\n"
 

@@ -33,7 +33,7 @@ from hnetcl.catalogue import METHODS
 from hnetcl.methods.interface import Method
 from hnetcl.records import write_table
 from hnetcl.spec import ConfigurationError, Experiment, load_experiment
-from hnetcl.stepping import steps
+from hnetcl.stepping import are_recorded, steps
 from hnetcl.tasks import TaskSequence, TrainingStage
 
 SCENARIOS = ("cl1", "cl2", "cl3")
@@ -149,7 +149,7 @@ class Trainings:
             "method": method,
             "seeds_in_pack": len(self.sequence.seeds),
             "device": device.describe_device(self.sequence.device),
-            "steps": "recorded" if self.record and self.sequence.device.type == "cuda" else "host",
+            "steps": "recorded" if are_recorded(self.sequence.device, self.record) else "host",
             "task": task + 1,
             "milliseconds": round(1000 * seconds, 4),
         }

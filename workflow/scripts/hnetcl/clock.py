@@ -1,7 +1,7 @@
 """The number of an iteration where the host does not say it: in a step that was recorded once and is then replayed.
 
 What a step reads by its iteration (batches, noise, learning rates) it reads through `at`, or has laid in place by
-`Clock.before_each`. Both work for a plain number too, as on a CPU, where every step is taken by the host.
+`prepared`. Both work for a plain number too, as on a CPU, where every step is taken by the host.
 """
 
 from collections.abc import Callable, Hashable
@@ -33,6 +33,14 @@ class Clock:
     def tick(self) -> None:
         """Raise the number on the device; the last act of a recorded step."""
         self.now += 1
+
+
+def prepared(iteration: int | Clock, owner: Hashable, prepare: Callable[[int], None]) -> None:
+    """Have ``prepare`` called for ``iteration``; of a recorded step before every later one, too."""
+    if isinstance(iteration, Clock):
+        iteration.before_each(owner, prepare)
+    else:
+        prepare(iteration)
 
 
 def at(values: Tensor, dim: int, iteration: int | Clock, period: int | None = None) -> Tensor:

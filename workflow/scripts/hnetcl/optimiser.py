@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from hnetcl.clock import Clock
+from hnetcl.clock import Clock, prepared
 
 
 class Adam:
@@ -50,10 +50,7 @@ class Adam:
             if (value := rate(number)) != self._learning_rate:
                 self.learning_rate = value
 
-        if isinstance(iteration, Clock):
-            iteration.before_each(self, change)
-        else:
-            change(iteration)
+        prepared(iteration, self, change)
 
     @torch.no_grad()
     def look_ahead(self, gradients: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:

@@ -81,8 +81,13 @@ def record_graph(call: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
+def are_recorded(device: torch.device, record: bool) -> bool:
+    """Whether steps on ``device`` are recorded: on a GPU, unless ``record`` says no."""
+    return record and device.type == "cuda"
+
+
 def steps(method: Method, stage: TrainingStage, *, record: bool = True) -> Steps:
-    """Return the steps of ``method`` on ``stage``: recorded on a GPU, unless ``record`` says no."""
-    if record and method.sequence.device.type == "cuda":
+    """Return the steps of ``method`` on ``stage``, see `are_recorded`."""
+    if are_recorded(method.sequence.device, record):
         return RecordedSteps(method, stage, record_graph)
     return HostSteps(method, stage)

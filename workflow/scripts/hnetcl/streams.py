@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from hnetcl.clock import Clock, at
+from hnetcl.clock import Clock, at, prepared
 
 
 def stream(seed: int, *purpose: str | int) -> torch.Generator:
@@ -39,10 +39,7 @@ class NormalNoise:
         self._number: int | None = None
 
     def __getitem__(self, iteration: int | Clock) -> Tensor:
-        if isinstance(iteration, Clock):
-            iteration.before_each(self, self._load)
-        else:
-            self._load(iteration)
+        prepared(iteration, self, self._load)
         return at(self._block, 1, iteration, self.BLOCK)
 
     def _load(self, iteration: int) -> None:
