@@ -38,6 +38,9 @@ PLANNED = [
     "snakemake --cores 1 results/packs/permuted_mnist/hnet_ent/cl1-cl3/seeds-"
     + "-".join(map(str, range(1, 21)))
     + ".txt --config device=cuda",
+    "snakemake --cores 1 results/packs/split_mnist/hnet_ent/cl1-cl3/seeds-"
+    + "-".join(map(str, range(1, 21)))
+    + ".txt --config device=cuda matmul_precision=tf32",
     "snakemake --cores all cifar --config results_source=compute device=cuda",
     "snakemake --workflow-profile profiles/slurm demo",
     "snakemake --workflow-profile profiles/slurm table1 --config results_source=compute",
