@@ -32,7 +32,6 @@ PLANNED = [
     "snakemake --cores all results/figures/split_mnist_plane.png --config results_source=compute",
     "snakemake --cores all entropy entropy_test --config results_source=compute",
     "snakemake --cores all separate --config results_source=compute",
-    "snakemake --cores all replay --config results_source=compute",
     "snakemake --cores all compression --config results_source=compute",
     "snakemake --cores all ablations --config results_source=compute",
     "snakemake --cores 1 results/packs/permuted_mnist/hnet_ent/cl1-cl3/seeds-"

@@ -103,7 +103,7 @@ rule compare_variants:
         "Comparing the variants of {wildcards.collection}"
     shell:
         "python {input.script} --runs {input.runs} --published {input.reference}"
-        " --title {params.variants[title]:q} --variants {params.variants[names]:q}"
+        " --titles {params.variants[titles]:q} --variants {params.variants[names]:q}"
         " --published-title {params.variants[published]:q} --csv {output.table} --markdown {output.markdown}"
         " --png {output.png} --pdf {output.pdf} > {log} 2>&1"
 
@@ -260,7 +260,6 @@ PAGE_TABLES = [
     "entropy",
     "entropy_test",
     "separate",
-    "replay",
     "toy",
     "forms",
     "cost",

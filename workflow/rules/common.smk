@@ -273,10 +273,10 @@ def matrix_scenario(name):
 
 
 def variants(wildcards):
-    """Arguments of compare_variants.py: the titles of a file of variants, of each of them, of what they extend."""
+    """Arguments of compare_variants.py: the titles of files of variants, of each variant, of what the first extends."""
     first = EXPERIMENTS[collection_experiments(wildcards.collection)[0]]
     return {
-        "title": first.family,
+        "titles": family_titles(wildcards.collection),
         "names": variant_titles(wildcards.collection),
         "published": load_experiment(first.files[1]).title,
     }
@@ -288,7 +288,7 @@ def values(wildcards):
     numbers = variant_values(wildcards.collection, settings, EXPERIMENTS)
     name = "ratio" if numbers is None else settings["values_of"].removeprefix("methods.")
     return {
-        "title": variants(wildcards)["title"],
+        "title": family_titles(wildcards.collection),
         "name": name,
         "numbers": [f"{title}={number}" for title, number in (numbers or {}).items()],
     }

@@ -1,16 +1,17 @@
-"""Rank the variants of an experiment: a table, best first, and a figure in the order of the file.
+"""Rank the variants of experiments: a table, best first, and a figure in the order of their files.
 
     python workflow/scripts/compare_variants.py --runs results/tables/entropy_runs.csv \\
-        --title "SplitMNIST (validation)" --variants "as released" "500 iterations" \\
+        --titles "SplitMNIST (validation)" --variants "as released" "500 iterations" \\
         --published config/reference.csv --published-title SplitMNIST \\
         --csv results/tables/entropy.csv --markdown results/tables/entropy.md \\
         --png results/figures/entropy.png --pdf results/figures/entropy.pdf
 
-A variant is an experiment called "TITLE, VARIANT"; where one experiment runs several methods, each is ranked by itself.
+A variant is an experiment called "TITLE, VARIANT"; where several methods are run, each is ranked by itself.
 """
 
 import argparse
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -26,19 +27,17 @@ def main() -> None:
     """Read the runs, write tables and figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", required=True, metavar="CSV", help="one row a run and scenario")
-    parser.add_argument("--title", required=True, help="title of the file of variants")
+    parser.add_argument("--titles", required=True, nargs="+", metavar="TITLE", help="titles of the files of variants")
     parser.add_argument("--variants", required=True, nargs="+", help="titles of the variants, in the order to show")
     parser.add_argument("--published", required=True, metavar="CSV", help="published values")
     parser.add_argument("--published-title", required=True, help="experiment whose published values are drawn")
-    parser.add_argument("--csv", required=True, help="written: one row a variant, scenario and method")
+    parser.add_argument("--csv", required=True, help="written: one row a method, scenario and variant")
     parser.add_argument("--markdown", required=True, help="written: the same as a table")
     parser.add_argument("--png", required=True, help="written: the figure, 300 dpi")
     parser.add_argument("--pdf", required=True, help="written: the figure as vectors")
     arguments = parser.parse_args()
 
-    runs = read_runs(arguments.runs)
-    runs = runs.assign(variant=runs["experiment"].str.removeprefix(f"{arguments.title}, "))
-    runs = runs[(runs["experiment"] != runs["variant"]) & runs["variant"].isin(arguments.variants)]
+    runs = of_variants(read_runs(arguments.runs), arguments.titles, arguments.variants)
     published = read_reference(arguments.published)
     published = published[published["experiment"] == arguments.published_title]
     ranked = rank(runs)
@@ -47,6 +46,13 @@ def main() -> None:
         aside.write_text(markdown(ranked, published), encoding="utf-8")
     with style.figure_style():
         style.save_figure(draw(runs, published, arguments), arguments.png, arguments.pdf)
+
+
+def of_variants(runs: pd.DataFrame, titles: list[str], variants: list[str]) -> pd.DataFrame:
+    """Return the runs of ``variants`` of the files called ``titles``, with VARIANT of "TITLE, VARIANT" as a column."""
+    names = {f"{title}, {variant}": variant for title in titles for variant in variants}
+    runs = runs.assign(variant=runs["experiment"].map(names))
+    return runs[runs["variant"].notna()]
 
 
 def rank(runs: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +68,7 @@ def rank(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(ranked: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Return a Markdown table with a column a scenario, variants in the order of the last scenario."""
+    """Return a Markdown table a method, with a column a scenario and variants in the order of the last scenario."""
     cells = ranked.assign(
         text=[f"{estimate(row.mean_final_mean, row.mean_final_sem)} (n={row.n})" for row in ranked.itertuples()]
     )
@@ -79,22 +85,33 @@ def markdown(ranked: pd.DataFrame, published: pd.DataFrame) -> str:
 
 
 def draw(runs: pd.DataFrame, published: pd.DataFrame, arguments: argparse.Namespace) -> Figure:
-    """Return the figure: a panel a method and scenario, a row a variant, the published mean as a line."""
-    panels = sorted(set(zip(runs["method"], runs["scenario"], strict=True)))
-    variants = [name for name in arguments.variants if name in set(runs["variant"])]
-    figure = Figure(figsize=(style.TEXT_WIDTH, 0.9 + final.ROW_HEIGHT * len(variants)), layout="constrained")
-    for (method, scenario), ax in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
-        own = runs[(runs["method"] == method) & (runs["scenario"] == scenario)]
-        paper = published[(published["method"] == method) & (published["scenario"] == scenario)]
-        final.draw_panel(ax, own.assign(method=own["variant"]), paper.assign(method=variants[0]), variants)
-        for value in paper["mean"]:
-            ax.axvline(value, color="0.15", linewidth=0.8, linestyle=":", zorder=1)
-        ax.set_title(f"{method}, {scenario}")
-        ax.set_yticks(range(len(variants)), variants if (method, scenario) == panels[0] else [])
-        ax.set_xlabel("Final accuracy (%)")
+    """Return the figure: a row of panels a method, one a scenario; a row in it a variant, published means as lines."""
+    variants = {
+        method: [name for name in arguments.variants if name in set(own["variant"])]
+        for method, own in runs.groupby("method")
+    }
+    columns = [sorted(own["scenario"].unique()) for _, own in runs.groupby("method")]
+    heights = [len(names) for names in variants.values()]
+    figure = Figure(
+        figsize=(style.TEXT_WIDTH, 0.5 + 0.4 * len(variants) + final.ROW_HEIGHT * sum(heights)), layout="constrained"
+    )
+    rows = figure.subfigures(
+        len(variants), 1, squeeze=False, height_ratios=[0.4 + final.ROW_HEIGHT * n for n in heights]
+    )
+    for (method, names), scenarios, row in zip(variants.items(), columns, rows[:, 0], strict=True):
+        for scenario, ax in zip(scenarios, row.subplots(1, len(scenarios), squeeze=False)[0], strict=True):
+            own = runs[(runs["method"] == method) & (runs["scenario"] == scenario)]
+            paper = published[(published["method"] == method) & (published["scenario"] == scenario)]
+            final.draw_panel(ax, own.assign(method=own["variant"]), paper.assign(method="published"), names)
+            style.set_accuracy_axis(ax, np.concatenate([own["mean_final"], paper["mean"]]))
+            for value in paper["mean"]:
+                ax.axvline(value, color="0.15", linewidth=0.8, linestyle=":", zorder=1)
+            ax.set_title(f"{method}, {scenario}")
+            ax.set_yticks(range(len(names)), names if scenario == scenarios[0] else [])
+            ax.set_xlabel("Final accuracy (%)")
     style.add_note(
         figure,
-        f"{arguments.title}; n: number of seeds. Dots: seeds; bars: mean and SEM; dotted line and diamond: published.",
+        f"{', '.join(arguments.titles)}; n: number of seeds. Dots: seeds; bars: mean and SEM; dotted line: published.",
     )
     return figure
 
