@@ -34,6 +34,8 @@ def test_the_table_by_task_holds_the_last_row_and_the_diagonal_of_every_matrix(a
         matrix = np.array(record["scenarios"]["cl1"]["accuracy"])
         assert np.allclose(own["final"], matrix[-1], atol=1e-4)
         assert np.allclose(own["during"], matrix.diagonal(), atol=1e-4)
+        before = [record["scenarios"]["cl1"]["initial"], *matrix[:-1]]
+        assert np.allclose(own["before"], np.diagonal(before), atol=1e-4)
         assert set(own["tasks"]) == {len(matrix)}
 
 
@@ -63,11 +65,12 @@ def test_the_scripts_write_table_and_figure_by_task_with_runs_on_redrawn_tasks_i
     )
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(names["csv"])
-    assert list(table.columns) == ["experiment", "method", "scenario", "tasks", "task", "seed", "final", "during"]
+    measures = ["final", "during", "before"]
+    assert list(table.columns) == ["experiment", "method", "scenario", "tasks", "task", "seed", *measures]
     assert table.groupby("method")["tasks"].first().to_dict() == {"HNET+ENT": 6, "SI": 4}
     lines = names["md"].read_text().splitlines()
-    hnet = table[table["method"] == "HNET+ENT"].groupby("seed")[["final", "during"]].mean()
-    expected = [f"{hnet[measure].mean():.2f} ± {hnet[measure].std():.2f}" for measure in ("final", "during")]
+    hnet = table[table["method"] == "HNET+ENT"].groupby("seed")[measures].mean()
+    expected = [f"{hnet[measure].mean():.2f} ± {hnet[measure].std():.2f}" for measure in measures]
     assert lines[2] == f"| Long, CL1 | HNET+ENT | 3 | {' | '.join(expected)} |"
     assert len(lines) == 4 and all(names[kind].stat().st_size > 1000 for kind in ("png", "pdf"))
 

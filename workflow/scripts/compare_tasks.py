@@ -1,4 +1,6 @@
-"""Follow every method over a sequence: the accuracy on each task right after it and at the end. A table and a figure.
+"""Follow every method over a sequence: the accuracy on each task before it, right after it and at the end.
+
+Written are a table of all three and a figure of the last two.
 
     python workflow/scripts/compare_tasks.py --accuracy results/cached/accuracy.csv \\
         --experiments "PermutedMNIST-100, first 20 tasks" --csv results/tables/long.csv \\
@@ -20,7 +22,8 @@ from hnetcl.records import RUN_KEY, method_rank, read_accuracy, write_table
 from hnetcl.tables import estimate, markdown_rows
 from hnetcl.verdicts import add_published_as, as_published
 
-MEASURES = {"final": "after the last task", "during": "right after the task"}
+MEASURES = ["final", "during", "before"]
+DRAWN = {"final": "after the last task", "during": "right after the task"}
 PANEL_HEIGHT = 1.9  # inches
 
 
@@ -59,25 +62,25 @@ def variants_as_methods(accuracy: pd.DataFrame, titles: list[str], variants: lis
 
 
 def by_task(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a run and task: the length of the sequence, the accuracy at its end and right after the task.
+    """Return one row a run and task: the sequence's length, the accuracies at its end, right after and before the task.
 
     What was not measured is missing.
     """
     learned = accuracy[accuracy["after_task"] > 0]
     tasks = learned.groupby(RUN_KEY)["after_task"].transform("max")
     key = [*RUN_KEY, "task"]
-    final, during = (
-        learned[rows].set_index(key)["accuracy"]
-        for rows in (learned["after_task"] == tasks, learned["after_task"] == learned["task"])
-    )
+    final = learned[learned["after_task"] == tasks]
+    during = learned[learned["after_task"] == learned["task"]]
+    before = accuracy[accuracy["after_task"] == accuracy["task"] - 1]
+    measures = dict(zip(MEASURES, (rows.set_index(key)["accuracy"] for rows in (final, during, before)), strict=True))
     lengths = learned.assign(tasks=tasks).groupby(key)["tasks"].first()
-    table = pd.DataFrame({"tasks": lengths, "final": final, "during": during}).reset_index()
-    return table[["experiment", "method", "scenario", "tasks", "task", "seed", "final", "during"]]
+    table = pd.DataFrame({"tasks": lengths, **measures}).reset_index()
+    return table[["experiment", "method", "scenario", "tasks", "task", "seed", *MEASURES]]
 
 
 def markdown(table: pd.DataFrame) -> str:
     """Return mean accuracies over the tasks as Markdown, mean ± STD over seeds."""
-    runs = table.groupby(RUN_KEY)[list(MEASURES)].agg(lambda tasks: tasks.mean(skipna=False)).reset_index()
+    runs = table.groupby(RUN_KEY)[MEASURES].agg(lambda tasks: tasks.mean(skipna=False)).reset_index()
     head = ["Experiment", "Method", "n", *(f"{name} accuracy in %, ± STD" for name in MEASURES)]
     rows = []
     for (experiment, scenario, method), own in sorted(
@@ -103,10 +106,10 @@ def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
         for scenario in sorted(table.loc[table["experiment"] == title, "scenario"].unique())
     ]
     figure = Figure(figsize=(style.TEXT_WIDTH, 0.8 + PANEL_HEIGHT * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(MEASURES), squeeze=False, sharey="row")
+    axes = figure.subplots(len(rows), len(DRAWN), squeeze=False, sharey="row")
     for (title, scenario), row in zip(rows, axes, strict=True):
         own = table[(table["experiment"] == title) & (table["scenario"] == scenario)]
-        for (measure, when), ax in zip(MEASURES.items(), row, strict=True):
+        for (measure, when), ax in zip(DRAWN.items(), row, strict=True):
             draw_panel(ax, own, measure)
             ax.set(title=f"{title}, {scenario}\n{when}", xlabel="Task", xlim=(0.5, own["tasks"].max() + 0.5))
         row[0].set_ylabel("Test accuracy (%)")
