@@ -56,9 +56,10 @@ def softened_loss(logits, targets):
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("name", REPLAYING)
-def test_the_loss_is_the_published_one_sample_by_sample(build, name, scenario):
-    method, sequence = restrict(build, name, scenario)
+@pytest.mark.parametrize(("name", "mean_over_classes"), [*((name, False) for name in REPLAYING), ("dgr_distill", True)])
+def test_the_loss_is_the_published_one_sample_by_sample(build, name, mean_over_classes, scenario):
+    changes = {f"methods.{name}.mean_over_classes": True} if mean_over_classes else {}
+    method, sequence = restrict(build, name, scenario, **changes)
     task, run, classes = 2, 1, sequence.classes_per_task
     learn(method, sequence, [0, 1])
     before = ordinary([value[run] for value in method.classifiers[scenario].weights.values()])
@@ -103,7 +104,8 @@ def test_the_loss_is_the_published_one_sample_by_sample(build, name, scenario):
                     old.append(-own.log_softmax(0)[teacher.argmax()])
                 else:
                     p, log_q = (teacher / T).softmax(0), (own / T).log_softmax(0)
-                    old.append(-(T**2) * (p * log_q[: len(p)]).sum())
+                    loss = -(T**2) * (p * log_q[: len(p)]).sum()
+                    old.append(loss / len(own) if mean_over_classes else loss)
         share = 0.5 if name == "hnet_r" else 1 - 1 / (task + 1)
         expected = (1 - share) * sum(real) / len(real) + share * sum(old) / len(old)
     assert len(replayed.x[run]) == 8

@@ -45,4 +45,6 @@ class DistilledGenerativeReplay(DeepGenerativeReplay):
     def labelled_loss(self, logits, before):
         """New units' target probabilities are zero."""
         temperature = self.spec.settings["temperature"]
-        return distillation(logits, torch.softmax(before / temperature, -1), temperature)
+        loss = distillation(logits, torch.softmax(before / temperature, -1), temperature)
+        # The published code of before May 2019 takes the mean over classes too, all units that the softmax is over.
+        return loss / logits.shape[-1] if self.spec.settings.get("mean_over_classes", False) else loss
