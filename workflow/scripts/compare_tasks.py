@@ -10,6 +10,7 @@ With --variants the experiments are files of variants, "TITLE, VARIANT", and a v
 """
 
 import argparse
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from hnetcl.verdicts import add_published_as, as_published
 MEASURES = ["final", "during", "before"]
 DRAWN = {"final": "after the last task", "during": "right after the task"}
 PANEL_HEIGHT = 1.9  # inches
+TITLE_COLUMNS, LEGEND_COLUMNS = 40, 4  # as many characters and methods as fit beside each other
 
 
 def main() -> None:
@@ -111,10 +113,11 @@ def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
         own = table[(table["experiment"] == title) & (table["scenario"] == scenario)]
         for (measure, when), ax in zip(DRAWN.items(), row, strict=True):
             draw_panel(ax, own, measure)
-            ax.set(title=f"{title}, {scenario}\n{when}", xlabel="Task", xlim=(0.5, own["tasks"].max() + 0.5))
+            name = textwrap.fill(f"{title}, {scenario}", TITLE_COLUMNS)
+            ax.set(title=f"{name}\n{when}", xlabel="Task", xlim=(0.5, own["tasks"].max() + 0.5))
         row[0].set_ylabel("Test accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), LEGEND_COLUMNS))
     style.add_note(
         figure,
         f"Mean over n seeds, band: standard deviation over seeds. Length of the sequence: "
