@@ -9,7 +9,7 @@ import summarise_cost
 from conftest import PERMUTED, REPOSITORY
 from hnetcl.catalogue import METHODS
 from hnetcl.cost import LONGEST_MINUTES, NANOSECONDS, memory_limit_mb, time_limit_minutes
-from hnetcl.spec import experiment_names, load_experiment
+from hnetcl.spec import load_experiment, load_experiments
 
 FOLDER = REPOSITORY / "config" / "experiments"
 RUNS = pd.read_csv(REPOSITORY / "results" / "cached" / "runs.csv")
@@ -21,7 +21,8 @@ def load(name):
 
 def measured_trainings():
     """Yield (specifications of a pack, seconds, MB) for each kind of training in runs.csv, the median over seeds."""
-    experiments = {e.title: e for file in FOLDER.glob("*.yaml") for e in map(load, experiment_names(file))}
+    files = [path.stem for path in FOLDER.glob("*.yaml")]
+    experiments = {e.title: e for e in load_experiments(FOLDER, files).values()}
     methods = {entry.label: name for name, entry in METHODS.items()}
     runs = RUNS.assign(seconds=RUNS.training_seconds + RUNS.evaluation_seconds)
     for (title, label, scenario, pack), rows in runs.groupby(["experiment", "method", "scenario", "seeds_in_pack"]):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from conftest import PERMUTED, REPOSITORY, SETTINGS
-from hnetcl.spec import ConfigurationError, experiment_names, load_experiment
+from hnetcl.spec import ConfigurationError, experiment_names, load_experiment, load_experiments
 
 EXPERIMENTS = sorted((REPOSITORY / "config" / "experiments").glob("*.yaml"))
 
@@ -261,7 +261,9 @@ def test_every_variant_is_an_experiment_of_its_own(write_extension):
         }
     )
     assert experiment_names(path) == ["longer/as-is", "longer/iterations-40"]
-    first, second = (load_experiment(path.parent / f"{name}.yaml") for name in experiment_names(path))
+    loaded = load_experiments(path.parent, ["longer"])
+    assert list(loaded) == experiment_names(path)
+    first, second = loaded.values()
     assert (first.name, second.title) == ("longer/as-is", "Longer, 40 iterations")
     assert [e.spec("joint", "cl1", 1).optimisation.iterations for e in (first, second)] == [20, 40]
     assert [e.spec("joint", "cl1", 1).optimisation.batch_size for e in (first, second)] == [4, 4]

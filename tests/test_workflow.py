@@ -14,7 +14,7 @@ import yaml
 
 from conftest import PAGES, REPOSITORY, SETTINGS, snakemake
 from hnetcl import data
-from hnetcl.spec import experiment_names, load_experiment
+from hnetcl.spec import load_experiments
 
 pytestmark = pytest.mark.workflow
 
@@ -308,9 +308,7 @@ def test_the_experiment_that_the_readme_adds_by_yaml_alone_can_be_run(clone):
     assert code == 0, output
     assert collections[name]["title"] in output
     assert (clone / f"results/figures/{name}_final_accuracy.png").stat().st_size > 0
-    for experiment in printed:
-        for variant in experiment_names(clone / experiment):
-            load_experiment(clone / "config" / "experiments" / f"{variant}.yaml")
+    load_experiments(clone / "config" / "experiments", [Path(experiment).stem for experiment in printed])
     runs = pd.read_csv(clone / f"results/tables/{name}_runs.csv")
     layers = [64, *yaml.safe_load(printed["config/experiments/small_digits.yaml"])["changes"]["target.hidden"], 2]
     weights = sum(a * b + b for a, b in pairwise(layers))

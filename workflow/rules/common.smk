@@ -16,6 +16,7 @@ from hnetcl.spec import (
     ConfigurationError,
     experiment_names,
     load_experiment,
+    load_experiments,
     require_distinct_titles,
     trainings_of,
     validate,
@@ -47,8 +48,7 @@ def configured_experiments():
     try:
         validate(config, "config", "config/config.yaml (with --config)")
         files = {name for c in config["collections"].values() for name in c["experiments"]}
-        names = [name for file in sorted(files) for name in experiment_names(f"config/experiments/{file}.yaml")]
-        experiments = {name: load_experiment(f"config/experiments/{name}.yaml") for name in names}
+        experiments = load_experiments("config/experiments", sorted(files))
         require_distinct_titles(experiments.values())
         for collection, settings in config["collections"].items():
             named = settings.get("confidence_of")
@@ -61,9 +61,7 @@ def configured_experiments():
             if settings.get("layout") == "values":
                 variant_values(collection, settings, experiments)
         # With task embeddings in a plane, which are looked at as a whole: the demo's and the paper's.
-        planes = {
-            n: load_experiment(f"config/experiments/{n}.yaml") for n in ("split_digits_plane", "split_mnist_plane")
-        }
+        planes = load_experiments("config/experiments", ["split_digits_plane", "split_mnist_plane"])
         return experiments, planes
     except ConfigurationError as error:
         raise WorkflowError(str(error)) from None

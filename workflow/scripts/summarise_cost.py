@@ -17,7 +17,7 @@ import yaml
 from hnetcl.catalogue import METHODS
 from hnetcl.files import written_whole
 from hnetcl.records import read_runs, write_table
-from hnetcl.spec import Experiment, experiment_names, load_experiment, trainings_of, validate
+from hnetcl.spec import Experiment, load_experiments, trainings_of, validate
 from hnetcl.tables import markdown_rows
 
 PROCESSORS = {"cpu": "CPU, one core", "gpu": "GPU"}
@@ -46,11 +46,7 @@ def main() -> None:
     runs = read_runs(arguments.runs)
     measured = seconds_of_seeds(runs)
     collections = {
-        name: [
-            load_experiment(f"{arguments.experiments}/{variant}.yaml")
-            for file in collection["experiments"]
-            for variant in experiment_names(f"{arguments.experiments}/{file}.yaml")
-        ]
+        name: list(load_experiments(arguments.experiments, collection["experiments"]).values())
         for name, collection in config["collections"].items()
         if name != "demo"  # whose results are never cached
     }

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from hnetcl.records import read_record, read_runs
-from hnetcl.spec import ConfigurationError, Experiment, RunSpec, experiment_names, load_experiment, validate
+from hnetcl.spec import ConfigurationError, Experiment, RunSpec, load_experiments, validate
 from hnetcl.tables import build_table
 from hnetcl.verdicts import as_published, compare, read_reference, summarise
 
@@ -49,9 +49,8 @@ def collection(config: dict, arguments: argparse.Namespace) -> tuple[str, dict[s
     if arguments.collection not in collections:
         raise ValueError(f"collection = '{arguments.collection}' is not allowed. Allowed: {', '.join(collections)}.")
     chosen = collections[arguments.collection]
-    names = [name for file in chosen["experiments"] for name in experiment_names(folder / f"{file}.yaml")]
-    experiments = [load_experiment(folder / f"{name}.yaml") for name in names]
-    return chosen["title"], {experiment.title: experiment for experiment in experiments}
+    experiments = load_experiments(folder, chosen["experiments"])
+    return chosen["title"], {experiment.title: experiment for experiment in experiments.values()}
 
 
 def runs_of_cell(experiments: dict[str, Experiment], arguments: argparse.Namespace) -> pd.DataFrame:

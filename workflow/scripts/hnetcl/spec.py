@@ -213,6 +213,17 @@ def experiment_names(path: str | Path) -> list[str]:
     return [f"{path.stem}/{variant}" for variant in variants] if isinstance(variants, dict) else [path.stem]
 
 
+def load_experiments(folder: str | Path, files: Iterable[str]) -> "dict[str, Experiment]":
+    """Load the experiments of ``files`` (names without ending) in ``folder``, by name, each variant as one of its own.
+
+    Raises:
+        ConfigurationError: as ``load_experiment`` does.
+    """
+    folder = Path(folder)
+    names = [name for file in files for name in experiment_names(folder / f"{file}.yaml")]
+    return {name: load_experiment(folder / f"{name}.yaml") for name in names}
+
+
 def _read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text())
