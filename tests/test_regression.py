@@ -112,7 +112,7 @@ def make_errors(scale=1.0):
     return pd.DataFrame(rows, columns=list(toy_table.ERROR_COLUMNS))
 
 
-@pytest.mark.parametrize("scale, verdict", [(1.9, "reproduced"), (0.55, "reproduced"), (2.1, "above"), (0.4, "below")])
+@pytest.mark.parametrize("scale, verdict", [(1.9, "reproduced"), (0.55, "reproduced"), (2.1, "higher"), (0.4, "lower")])
 def test_reproduced_means_within_a_factor_of_two_of_the_median(scale, verdict):
     published = toy_table.read_published(REFERENCE)
     assert len(published) == 15

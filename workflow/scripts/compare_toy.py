@@ -28,10 +28,10 @@ def main() -> None:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Return a row a method and time, a column a task: median, published value, verdict."""
+    """Return a row a method and time, a column a task: median, the authors' value, verdict."""
 
     def cell(row: pd.Series) -> str:
-        published = "" if pd.isna(row["published"]) else f"<br>paper {row['published']:.2g}<br>{row['verdict']}"
+        published = "" if pd.isna(row["published"]) else f"<br>authors' code {row['published']:.2g}<br>{row['verdict']}"
         return f"{row['median']:.2g} ({row['lower_quartile']:.2g} to {row['upper_quartile']:.2g}){published}"
 
     cells = table.assign(cell=table.apply(cell, axis=1)).pivot_table(
@@ -41,8 +41,8 @@ def markdown(table: pd.DataFrame) -> str:
     n = "/".join(map(str, sorted(table["n"].unique())))
     return (
         cells.reset_index().rename(columns={"method": "Mean squared error", "when": ""}).to_markdown(index=False)
-        + f"\n\nMedian over n={n} seeds and quartiles. During: right after the task. Reproduced: within a factor of "
-        "two of the published error, that of one seed; below is better.\n"
+        + f"\n\nMedian over n={n} seeds and quartiles. During: right after the task. Authors' code: the error of one "
+        "seed, as their repository states it. Reproduced: within a factor of two of that; lower is better.\n"
     )
 
 

@@ -55,8 +55,8 @@ def compare(errors: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     ratio = table["median"] / table["published"]
     table["verdict"] = np.select(
         [ratio.isna(), ratio.between(1 / FACTOR, FACTOR), ratio > FACTOR],
-        ["not published", "reproduced", "above"],
-        default="below",
+        ["not published", "reproduced", "higher"],
+        default="lower",
     )
     order = {name: place for place, name in enumerate((*METHODS, DURING, FINAL))}
     return table.sort_values(
