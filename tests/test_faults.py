@@ -81,7 +81,7 @@ def run_script(arguments, output):
 def results_of(path):
     """What of a record must not depend on any fault."""
     record = records.read_record(path)
-    return [record[part] for part in ("schema", "spec", "spec_hash", "scenarios", "parameters")]
+    return [record[part] for part in ("schema", "spec", "spec_hash", "scenarios")]
 
 
 def test_twenty_kills_at_random_moments_leave_the_record_of_an_undisturbed_run(tmp_path):

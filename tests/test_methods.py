@@ -629,4 +629,4 @@ def test_separate_networks_are_left_alone_and_the_least_uncertain_one_answers(bu
                 assert torch.equal(found.labels[run], logits.argmax(2)[chosen, torch.arange(len(x))])
     assert method.answers(scenario, 2, 1) == (scenario == "cl1")
     size = sum(value[0].numel() for value in method.networks[0].weights.values())
-    assert method.parameter_counts() == {"trainable": 3 * size, "target": size}
+    assert method.parameter_counts("cl1") == {"trainable": 3 * size, "target": size}

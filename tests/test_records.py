@@ -42,10 +42,10 @@ def make_record(title="SplitMNIST", label="HNET+ENT", seed=0, scenarios=("cl1", 
                 "accuracy": matrix(above_diagonal=name == "cl1"),
                 "initial": [50.0 if name == "cl1" else None] * tasks,
                 "task_inference": None if name == "cl1" else matrix(above_diagonal=False),
+                "parameters": {"trainable": 469_000, "target": 478_410, "compression": 469_000 / 478_410},
             }
             for name in scenarios
         },
-        "parameters": {"trainable": 469_000, "target": 478_410, "compression": 469_000 / 478_410},
         "timing": {
             "training_seconds": 100.5,
             "evaluation_seconds": 3.2,
@@ -96,7 +96,7 @@ def test_no_byte_of_a_record_may_be_missing(tmp_path):
         ("spec.seed", 1.5, ["spec.seed", "1.5", "whole number"]),
         ("timing.training_seconds", NAN, ["timing.training_seconds", "nan", "from 0 up"]),
         ("timing.training_seconds", math.inf, ["timing.training_seconds", "inf", "from 0 up"]),
-        ("parameters.trainble", 3, ["parameters", "trainble", "sizes of the networks"]),
+        ("scenarios.cl3.parameters.trainble", 3, ["scenarios.cl3.parameters", "trainble", "sizes of the networks"]),
         ("provenance.finished", "yesterday", ["provenance.finished", "yesterday", "ISO 8601"]),
         ("schema", 2, ["schema", "2", "number 1"]),
         ("spec_hash", "xyz", ["spec_hash", "xyz", "hexadecimal"]),
@@ -122,7 +122,7 @@ def test_a_bad_value_is_named_with_file_key_value_and_what_is_allowed(tmp_path, 
         assert what in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["spec_hash", "scenarios", "timing", "provenance", "parameters", "spec"])
+@pytest.mark.parametrize("key", ["spec_hash", "scenarios", "timing", "provenance", "spec"])
 def test_a_missing_section_is_named(tmp_path, key):
     record = make_record()
     del record[key]
@@ -130,8 +130,21 @@ def test_a_missing_section_is_named(tmp_path, key):
         records.write_record(tmp_path / "seed-0.json", record)
 
 
-def test_nan_becomes_null_and_numbers_stay():
-    assert records.without_nan(np.array([[1.5, NAN], [NAN, 2.0]])) == [[1.5, None], [None, 2.0]]
+def test_sizes_are_those_of_the_scenario_and_in_older_records_of_the_training(tmp_path):
+    record = make_record(scenarios=("cl1", "cl2"))
+    record["scenarios"]["cl2"]["parameters"] = {"trainable": 30, "target": 20, "compression": 1.5}
+    table = records.runs_table([record]).set_index("scenario")
+    assert table["target_parameters"].to_dict() == {"CL1": 478_410, "CL2": 20}
+    assert table["trainable_parameters"].to_dict() == {"CL1": 469_000, "CL2": 30}
+    assert table["compression"].to_dict() == {"CL1": 0.9803, "CL2": 1.5}
+    older = make_record()
+    for result in older["scenarios"].values():
+        older["parameters"] = result.pop("parameters")
+    records.write_record(tmp_path / "seed-0.json", older)
+    assert records.runs_table([older])["target_parameters"].tolist() == [478_410, 478_410]
+    del older["parameters"]
+    with pytest.raises(ValueError, match=r"seed-0.json.*'scenarios.cl1.parameters' is missing"):
+        records.write_record(tmp_path / "seed-0.json", older)
 
 
 def test_a_runs_row_holds_the_measures_of_its_scenario():

@@ -279,7 +279,13 @@ def test_parameters_are_counted_by_hand(build):
         ("dgr", target + generator),
     ):
         method, _ = build(name)
-        assert method.parameter_counts() == {"trainable": trainable, "target": target}
+        for scenario in ("cl1", "cl3"):
+            assert method.parameter_counts(scenario) == {"trainable": trainable, "target": target}
+        # In CL2 two outputs serve all tasks, not six.
+        fewer = (6 + 1) * 4
+        assert method.parameter_counts("cl2")["target"] == target - fewer
+        of_classifier = 4 * (math.ceil(target / 60) - math.ceil((target - fewer) / 60)) if name == "hnet_tir" else fewer
+        assert method.parameter_counts("cl2")["trainable"] == trainable - of_classifier
 
 
 # ---- what is measured beside the table ----------------------------------------------------------------------------
@@ -348,7 +354,8 @@ def test_perfect_replay_shows_each_earlier_tasks_own_training_images_equally_oft
                 shown = replayed.x[run][replayed.tasks[run] == earlier]
                 assert len(shown) == math.ceil(8 / task)
                 assert {tuple(x) for x in shown.tolist()} <= images[run, earlier]
-    assert method.parameter_counts()["trainable"] == method.parameter_counts()["target"]
+    counts = method.parameter_counts("cl1")
+    assert counts["trainable"] == counts["target"]
 
 
 def own_samples(sequence, task, run):

@@ -250,7 +250,7 @@ def test_runs_can_stand_in_only_for_those_of_the_experiment_that_is_extended(wri
         load_experiment(write_extension({"published_as": "SplitCIFAR"}))
 
 
-def test_every_variant_is_an_experiment_of_its_own(write_extension):
+def test_every_variant_is_an_experiment_of_its_own(write_extension, monkeypatch):
     path = write_extension(
         {
             "changes": {"optimisation.batch_size": 4},
@@ -263,6 +263,8 @@ def test_every_variant_is_an_experiment_of_its_own(write_extension):
     assert experiment_names(path) == ["longer/as-is", "longer/iterations-40"]
     loaded = load_experiments(path.parent, ["longer"])
     assert list(loaded) == experiment_names(path)
+    monkeypatch.chdir(path.parent)
+    assert load_experiment("tiny.yaml").settings == load_experiment(path.with_name("tiny.yaml")).settings
     first, second = loaded.values()
     assert (first.name, second.title) == ("longer/as-is", "Longer, 40 iterations")
     assert [e.spec("joint", "cl1", 1).optimisation.iterations for e in (first, second)] == [20, 40]
@@ -293,10 +295,54 @@ def test_what_an_extension_gets_wrong_is_named(write_extension, content, named):
         assert part in str(error.value)
 
 
-def test_a_reference_that_needs_a_look_ahead_is_refused_without_one(write_experiment):
-    changes = {"methods.hnet_ent.regulariser.reference": "present", "methods.hnet_ent.regulariser.look_ahead": False}
-    with pytest.raises(ConfigurationError, match=r"methods\.hnet_ent\.regulariser\.look_ahead = False goes with"):
+@pytest.mark.parametrize("place", ["methods.hnet_ent", "methods.hnet_r.replay"])
+def test_a_reference_that_needs_a_look_ahead_is_refused_without_one(write_experiment, place):
+    changes = {f"{place}.regulariser.reference": "present", f"{place}.regulariser.look_ahead": False}
+    with pytest.raises(ConfigurationError, match=rf"{place}\.regulariser\.look_ahead = False goes with"):
         load_experiment(write_experiment(changes))
+
+
+def test_a_decoder_has_no_head_to_hold(write_experiment):
+    with pytest.raises(ConfigurationError, match=r"methods\.hnet_r\.replay\.regulariser\.outputs = 'own_head'"):
+        load_experiment(write_experiment({"methods.hnet_r.replay.regulariser.outputs": "own_head"}))
+
+
+ANEW = SETTINGS["methods"]["hnet_ent"]["hypernetwork"] | {"restart": True}
+RESTART = {"methods.hnet_ent.hypernetwork": ANEW, "methods.hnet_ent.regulariser.beta": 0.0}
+CL1 = {"methods.hnet_ent.scenarios": ["cl1"]}
+
+
+def test_a_hypernetwork_may_start_anew_with_every_task_where_no_earlier_network_is_needed(write_experiment):
+    load_experiment(write_experiment(RESTART | CL1))
+
+
+@pytest.mark.parametrize(
+    ("place", "changes"),
+    [
+        ("methods.hnet_ent", RESTART),  # in CL3 too, where lost networks would answer
+        ("methods.hnet_ent", RESTART | CL1 | {"methods.hnet_ent.regulariser.beta": 0.1}),
+        ("methods.hnet_tir", {"methods.hnet_tir.hypernetwork": ANEW}),
+        ("methods.hnet_r.replay", {"methods.hnet_r.replay.hypernetwork.restart": True}),
+    ],
+)
+def test_a_hypernetwork_that_starts_anew_is_refused_where_earlier_networks_are_needed(write_experiment, place, changes):
+    with pytest.raises(ConfigurationError, match=rf"{place}\.hypernetwork\.restart = True loses"):
+        load_experiment(write_experiment(changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (
+            {"sequence": PERMUTED | {"augmentation": "crop_and_flip"}},
+            "sequence.augmentation does not go with sequence.kind = permuted",
+        ),
+        ({"sequence.padding": 2, "target": {"kind": "resnet", "units": 1}}, "sequence.padding = 2 does not go with"),
+    ],
+)
+def test_what_needs_pixels_in_their_place_is_refused_where_they_are_not(write_experiment, changes, named):
+    with pytest.raises(ConfigurationError, match=named):
+        load_experiment(write_experiment({"dataset": "cifar10_jpeg"} | changes))
 
 
 def test_one_class_a_task_is_refused_for_methods_that_learn_within_tasks(write_experiment):

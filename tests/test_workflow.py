@@ -188,6 +188,11 @@ VALUES_OF = {"title": "Mine", "layout": "values", "experiments": ["permuted_mnis
             {"collections": {"mine": VALUES_OF}},
             ["collections.mine.values_of = None", "permuted_mnist_beta/beta-0.001"],
         ),
+        (
+            "config.yaml",
+            {"collections": {"mine": VALUES_OF | {"layout": "variants", "experiments": ["split_mnist_per_seed"]}}},
+            ["collections.mine.layout = 'variants'", "'split_mnist_per_seed'", "Allowed: layout methods or tasks"],
+        ),
         ("experiments/split_digits.yaml", {"seeds": [1, "two"]}, ["seeds.1", "'two'", "integer"]),
         ("experiments/split_digits.yaml", {"dataset": "letters"}, ["dataset", "'letters'", "'mnist'"]),
         ("experiments/split_digits.yaml", {"methods": {"sgd": {}}}, ["unknown key 'sgd'", "hnet_ent", "joint"]),

@@ -58,6 +58,14 @@ def configured_experiments():
                     f"config/config.yaml: collections.{collection}.confidence_of = '{named}' is not allowed. Allowed: "
                     f"an experiment of a collection that runs hnet_ent, {', '.join(measured)}."
                 )
+            if settings.get("layout") in ("variants", "values"):
+                names = [n for f in settings["experiments"] for n in experiment_names(f"config/experiments/{f}.yaml")]
+                whole = [name for name in names if experiments[name].family is None]
+                if whole:
+                    raise ConfigurationError(
+                        f"config/config.yaml: collections.{collection}.layout = '{settings['layout']}' does not go with "
+                        f"the experiment '{whole[0]}', which has no variants. Allowed: layout methods or tasks."
+                    )
             if settings.get("layout") == "values":
                 variant_values(collection, settings, experiments)
         # With task embeddings in a plane, which are looked at as a whole: the demo's and the paper's.

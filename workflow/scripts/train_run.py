@@ -176,7 +176,6 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
         except training.TrainingDivergedError as error:
             others = " The other seeds of the pack can be trained without it." if len(seeds) > 1 else ""
             raise RunError(f"{name}: {error}{others}") from error
-    counts = method.parameter_counts()
     for run, spec in enumerate(specs):
         scenarios = {}
         for scenario in spec.scenarios:
@@ -187,13 +186,13 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
                 "accuracy": accuracy,
                 "initial": initial,
                 "task_inference": inference if inferred else None,
+                "parameters": sizes(method.parameter_counts(scenario)),
             }
         record = {
             "schema": 1,
             "spec": spec.as_dict(),
             "spec_hash": spec.hash,
             "scenarios": scenarios,
-            "parameters": counts | {"compression": counts["trainable"] / counts["target"]},
             "timing": {
                 "training_seconds": progress.training_seconds,
                 "evaluation_seconds": progress.evaluation_seconds,
@@ -213,6 +212,11 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
         remove_leftovers(record_path(arguments.records, spec))
     checkpoint.unlink(missing_ok=True)
     remove_leftovers(checkpoint)
+
+
+def sizes(counts: dict[str, int]) -> dict[str, float]:
+    """Return ``counts`` of parameters and the compression ratio."""
+    return counts | {"compression": counts["trainable"] / counts["target"]}
 
 
 class ProgressReport:

@@ -89,12 +89,6 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return record
 
 
-def without_nan(values: np.ndarray) -> list:
-    """Return ``values`` (any shape) as the nested lists of a record, where null stands for NaN."""
-    values = np.asarray(values, dtype=float)
-    return np.where(np.isnan(values), None, values.astype(object)).tolist()
-
-
 def runs_table(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row for each run and scenario, with the columns `RUN_COLUMNS`.
 
@@ -195,7 +189,13 @@ def _check(path: str | Path, record: Record) -> None:
         )
     for scenario, result in record["scenarios"].items():
         tasks = len(result["accuracy"])
+        if "parameters" not in {**record, **result}:
+            raise ValueError(
+                f"{path}: key 'scenarios.{scenario}.parameters' is missing. Allowed: sizes of the networks."
+            )
         for name, part in result.items():
+            if name == "parameters":
+                continue
             lengths = [len(part or [])] + [len(row) for row in part or [] if isinstance(row, list)]
             if part is not None and set(lengths) != {tasks}:
                 raise ValueError(
@@ -229,7 +229,8 @@ def _run_row(record: Record, scenario: str, result: Mapping[str, Any]) -> dict[s
         "task_inference_final": measures.mean_final(inference),
         "task_inference_during": measures.mean_during(inference),
     }
-    timing, provenance, parameters = record["timing"], record["provenance"], record["parameters"]
+    timing, provenance = record["timing"], record["provenance"]
+    parameters = result.get("parameters") or record["parameters"]
     return (
         _run_key(record, scenario)
         | {name: round(value, 4) for name, value in accuracies.items()}

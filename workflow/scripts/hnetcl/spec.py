@@ -6,7 +6,7 @@ A *training* is what one job does: (experiment, method, the scenarios it serves,
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -194,7 +194,7 @@ def load_experiment(path: str | Path) -> Experiment:
         ConfigurationError: the file or variant is missing, no YAML, or breaks its schema.
     """
     path = Path(path)
-    variants_file = path.parent.with_suffix(".yaml")
+    variants_file = path.parent.parent / f"{path.parent.name}.yaml"
     if not path.exists() and variants_file.exists():
         return _extended(variants_file, path.stem)
     settings = _read_yaml(path)
@@ -306,6 +306,10 @@ def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:
             f"dataset = '{dataset}' does not go with {wants_colour[0]}",
             f"{', '.join(COLOURED)}, whose images have 32 x 32 pixels in colour",
         )
+    if sequence["kind"] == "permuted" and wants_colour and wants_colour[-1].startswith("sequence"):
+        refuse(f"{wants_colour[-1]} does not go with sequence.kind = permuted: pixels are out of place", "kind: split")
+    if "kind" in target and sequence.get("padding", 0):
+        refuse(f"sequence.padding = {sequence['padding']} does not go with target.kind", "padding: 0")
     if "epochs" in optimisation and sequence["assignment"] == "per_seed":
         refuse(
             "optimisation.epochs goes with sequence.assignment = fixed alone: seeds would differ in their iterations",
@@ -321,19 +325,36 @@ def _require_consistency(settings: Mapping[str, Any], path: Path) -> None:
                 f"sequence.classes_per_task = 1 leaves methods.{method} nothing to learn within a task",
                 "at least 2, or methods with one classifier for all tasks",
             )
-        regulariser = own.get("regulariser", {})
-        if not regulariser.get("look_ahead", True) and regulariser.get("reference", "snapshot") != "snapshot":
-            refuse(
-                f"methods.{method}.regulariser.look_ahead = False goes with reference = snapshot alone: without a step "
-                "ahead nothing has changed since 'present'",
-                "reference: snapshot, or look_ahead: true",
-            )
+        for place, section in ((f"methods.{method}", own), (f"methods.{method}.replay", own.get("replay", {}))):
+            _require_protection(place, section, own["scenarios"], refuse)
         condition = own.get("replay", {}).get("condition")
         if condition is not None and condition < sequence["tasks"] - 1:
             refuse(
                 f"methods.{method}.replay.condition = {condition} is too few",
                 f"at least {sequence['tasks'] - 1}, sequence.tasks less one",
             )
+
+
+def _require_protection(
+    place: str, section: Mapping[str, Any], scenarios: Sequence[str], refuse: Callable[[str, str], None]
+) -> None:
+    """Refuse what cannot be meant of a hypernetwork and its regulariser, the keys of ``section`` at ``place``."""
+    regulariser = section.get("regulariser", {})
+    if not regulariser.get("look_ahead", True) and regulariser.get("reference", "snapshot") != "snapshot":
+        refuse(
+            f"{place}.regulariser.look_ahead = False goes with reference = snapshot alone: without a step ahead "
+            "nothing has changed since 'present'",
+            "reference: snapshot, or look_ahead: true",
+        )
+    if place.endswith(".replay") and regulariser.get("outputs", "all") != "all":
+        refuse(f"{place}.regulariser.outputs = {regulariser['outputs']!r}: a decoder has no heads", "outputs: all")
+    if section.get("hypernetwork", {}).get("restart", False) and (
+        place != "methods.hnet_ent" or list(scenarios) != ["cl1"] or regulariser["beta"] != 0
+    ):
+        refuse(
+            f"{place}.hypernetwork.restart = True loses the networks of earlier tasks",
+            "in methods.hnet_ent alone, with scenarios: [cl1] and regulariser.beta: 0",
+        )
 
 
 def validate(settings: object, schema: str, source: str | Path) -> None:

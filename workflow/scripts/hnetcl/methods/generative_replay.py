@@ -91,9 +91,9 @@ class GenerativeReplay(Method):
         """See ``Method``."""
         return answer_by_units(self.classifiers[scenario], self.outputs[scenario])
 
-    def parameter_counts(self):
-        """Count the classifier of one scenario, the first of the training, and the generator as trainable."""
-        target = self.classifiers[self.spec.scenarios[0]].shape.num_weights
+    def parameter_counts(self, scenario):
+        """Count the scenario's classifier and the generator as trainable."""
+        target = self.classifiers[scenario].shape.num_weights
         return {"trainable": target + self.generator.num_parameters, "target": target}
 
     def state_dict(self):

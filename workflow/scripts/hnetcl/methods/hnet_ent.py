@@ -38,7 +38,7 @@ class HypernetworkEntropy(Method):
         lost = self.classifier.hypernetwork.restart and task < learned - 1
         return (scenario == "cl1" or task < learned) and not lost
 
-    def parameter_counts(self):
+    def parameter_counts(self, scenario):
         """Count theta_h and all task embeddings as trainable, as the published compression ratio does."""
         classifier = self.classifier
         return {"trainable": classifier.hypernetwork.num_parameters, "target": classifier.target.num_weights}

@@ -85,9 +85,9 @@ class HypernetworkTaskInference(Method):
         """Only a given task's network can be asked for before the task was learned."""
         return scenario == "cl1" or task < learned
 
-    def parameter_counts(self):
+    def parameter_counts(self, scenario):
         """Count one classifier's hypernetwork, the inference network and the replay model as trainable."""
-        classifier = self._classifier(self.spec.scenarios[0])
+        classifier = self._classifier(scenario)
         parts = (classifier.hypernetwork, self.inference.shape, self.generator)
         trainable = parts[0].num_parameters + parts[1].num_weights + parts[2].num_parameters
         return {"trainable": trainable, "target": classifier.target.num_weights}

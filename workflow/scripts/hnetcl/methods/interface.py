@@ -69,8 +69,8 @@ class Method(ABC):
         return scenario != "cl3" or task < learned
 
     @abstractmethod
-    def parameter_counts(self) -> dict[str, int]:
-        """Return ``trainable`` numbers of one run and the ``target`` network's size."""
+    def parameter_counts(self, scenario: str) -> dict[str, int]:
+        """Return how many numbers of one run are ``trainable`` for ``scenario``, and the ``target`` network's size."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

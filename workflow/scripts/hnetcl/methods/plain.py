@@ -72,7 +72,7 @@ class PlainNetwork(Method):
         """See ``Method``."""
         return answer_by_units(self.network, self.outputs)
 
-    def parameter_counts(self):
+    def parameter_counts(self, scenario):
         """The target network is what is trained."""
         return dict.fromkeys(("trainable", "target"), self.network.shape.num_weights)
 

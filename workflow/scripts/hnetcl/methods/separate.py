@@ -69,7 +69,7 @@ class SeparateNetworks(Method):
         """Only a given task's network can be asked for before the task was learned."""
         return scenario == "cl1" or task < learned
 
-    def parameter_counts(self):
+    def parameter_counts(self, scenario):
         """All networks are trained; one of them is the target."""
         size = self.networks[0].shape.num_weights
         return {"trainable": size * len(self.networks), "target": size}
