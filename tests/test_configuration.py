@@ -2,16 +2,18 @@
 
 import re
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
 import yaml
 
 import describe_configuration
-from conftest import REPOSITORY, tensors_of
+from conftest import REPOSITORY, SETTINGS, tensors_of
 from hnetcl.catalogue import METHODS
-from hnetcl.spec import SCHEMAS
+from hnetcl.spec import SCHEMAS, load_experiment
 from hnetcl.tasks import TaskSequence
+from test_convolutional import CIFAR_TASKS, COLOUR, coloured
 
 
 def test_the_description_of_the_configuration_is_that_of_the_schemas(tmp_path, monkeypatch):
@@ -57,14 +59,34 @@ DEFAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", DEFAULTS)
-def test_a_key_that_is_left_out_has_the_default_that_is_described(make_spec, dataset, name):
-    key, default = DEFAULTS[name]
-    method, training = ("hnet_r", "cl1-cl2-cl3") if "hnet_r" in key else ("hnet_ent", "cl1-cl3")
+# Another value, which must make a difference, and what else it takes to make one.
+OTHERS = {
+    "mean_over_classes": (True, {}),
+    "perfect_replay": (True, {}),
+    "reference": ("present", {}),
+    "look_ahead": (False, {}),
+    "restart": (True, {"methods.hnet_ent.scenarios": ["cl1"], "methods.hnet_ent.regulariser.beta": 0.0}),
+    "embedding_noise": (1.0, {}),
+    "embedding_start": ("previous", {}),
+    "normalisation_statistics": ("shared", COLOUR | {"sequence": CIFAR_TASKS}),
+    "padding": (2, {}),
+}
 
-    def weights(changes):
-        spec = make_spec(method, training, {"optimisation.iterations": 3} | changes)
-        sequence = TaskSequence(spec, [1], dataset)
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_key_that_is_left_out_has_the_default_that_is_described(write_experiment, dataset, name):
+    key, default = DEFAULTS[name]
+    method = key.split(".")[1] if key.startswith("methods.") else "hnet_ent"
+    other, needed = OTHERS[name]
+    # Methods of the test's settings share sections.
+    alone = {f"methods.{method}": deepcopy(SETTINGS["methods"][method])}
+    images = coloured() if "dataset" in needed else dataset
+
+    def state(changes):
+        experiment = load_experiment(write_experiment(alone | needed | {"optimisation.iterations": 3} | changes))
+        training = next(training for of, training in experiment.trainings() if of == method)
+        spec = experiment.spec(method, training, 1)
+        sequence = TaskSequence(spec, [1], images)
         trained = METHODS[method].load()(spec, sequence)
         for task in range(2):
             trained.begin_task(task)
@@ -74,10 +96,12 @@ def test_a_key_that_is_left_out_has_the_default_that_is_described(make_spec, dat
             trained.end_task(task)
         return tensors_of(trained.state_dict())
 
-    expected, found = weights({}), weights({key: default})
-    assert expected.keys() == found.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(tensor, found[name]), name
+    def same(first, second):
+        return first.keys() == second.keys() and all(torch.equal(value, second[part]) for part, value in first.items())
+
+    left_out = state({})
+    assert same(left_out, state({key: default}))
+    assert not same(left_out, state({key: other}))
 
 
 def test_the_catalogue_of_workflows_is_told_what_it_asks_for():
