@@ -119,6 +119,29 @@ def test_the_penalty_is_the_gradient_of_its_closed_form(make_spec, dataset, name
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-7)
 
 
+def test_the_penalty_of_offline_ewc_has_a_term_for_every_earlier_task(make_spec, dataset):
+    method, sequence = build(make_spec, dataset, "ewc", "cl1", strength=every(100.0))
+    terms = []
+    for task in range(2):
+        learn(method, sequence, task, end=False)
+        anchors = {key: value.detach().clone() for key, value in method.weights.items()}
+        terms.append((method.fisher_information(task), anchors))
+        method.end_task(task)
+    learn(method, sequence, 2, end=False)
+    weights = {key: value.detach().clone().requires_grad_() for key, value in method.weights.items()}
+    total = sum(
+        100.0 / 2 * (fisher[key] * (value - anchors[key]).square()).sum()
+        for fisher, anchors in terms
+        for key, value in weights.items()
+    )
+    expected = dict(zip(weights, torch.autograd.grad(total, weights.values()), strict=True))
+    found = {key: torch.zeros_like(value) for key, value in weights.items()}
+    method.add_penalty(found)
+    assert any(value.abs().max() > 0 for value in found.values())
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-6)
+
+
 def test_the_path_integral_of_synaptic_intelligence_is_the_fall_of_a_quadratic_loss(make_spec, dataset):
     # For a quadratic loss the trapezoid rule is exact and the left rule converges to it: with ever smaller steps the
     # sum of the path integral over all weights is the fall of the loss.

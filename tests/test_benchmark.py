@@ -218,11 +218,20 @@ def test_the_regulariser_is_measured_in_both_forms(write_experiment, tmp_path, m
     assert set(zip(measured["form"], measured["tasks"], strict=True)) == {
         (form, tasks) for form in ("exact", "explicit") for tasks in (1, 4)
     }
-    stored = measured.pivot_table("stored_mb", "form", "tasks")
     target = measure_regulariser.target_network(load_experiment(write_experiment()))
     # 28 x 28 pixels, hidden layers of 7 and 6, three heads of two units.
     assert target.num_weights == sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise((784, 7, 6, 6)))
-    assert (stored.loc["explicit"] >= 0).all()
+
+
+def test_only_the_explicit_form_stores_the_networks_of_earlier_tasks(write_experiment):
+    experiment = load_experiment(write_experiment())
+    network = 4 * measure_regulariser.target_network(experiment).num_weights  # bytes
+    stored = {
+        form: [measure_regulariser.Case(experiment, tasks, CPU).memory(form)[1] for tasks in (1, 4)]
+        for form in ("exact", "explicit")
+    }
+    assert stored["explicit"][1] - stored["explicit"][0] >= 3 * network
+    assert stored["exact"][1] - stored["exact"][0] < network
 
 
 def test_the_explicit_form_is_left_out_where_memory_does_not_suffice(write_experiment, monkeypatch):

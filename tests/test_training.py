@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import REPOSITORY, tensors_of
-from hnetcl import records
+from hnetcl import records, training
 from hnetcl.catalogue import METHODS
 from hnetcl.methods.interface import Method, Prediction
+from hnetcl.stepping import steps
 from hnetcl.tasks import TaskSequence
 from hnetcl.training import CHECK_EVERY, TrainingDivergedError, TrainingStoppedError, train
 
@@ -162,13 +164,29 @@ def test_accuracies_have_a_row_for_the_untrained_state_and_one_for_every_task(ma
     assert progress.training_seconds > 0 and progress.evaluation_seconds > 0
 
 
-def test_no_time_is_counted_twice_or_lost_at_a_kill(make_job):
+def test_no_time_is_counted_twice_or_lost_at_a_kill(make_job, monkeypatch):
+    now = 0
+
+    def ticking(*arguments, **options):
+        step = steps(*arguments, **options)
+
+        def second(iteration):
+            nonlocal now
+            now += 1
+            return step(iteration)
+
+        return second
+
+    monkeypatch.setattr(training, "steps", ticking)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now))
     job = make_job("fine_tune")
+    undisturbed = job.run().training_seconds
+    job.checkpoint.unlink()
     with pytest.raises(KilledError):
         job.run(kill_at=(1, CHECK_EVERY + 10))
-    before = torch.load(job.checkpoint, weights_only=True)["progress"]["training_seconds"]
-    assert before > 0
-    assert job.run().training_seconds > before
+    # What was trained after the last checkpoint is trained again, and counts once.
+    assert job.run().training_seconds == undisturbed == 3 * (CHECK_EVERY + 10)
+    assert now > 2 * undisturbed
 
 
 @pytest.mark.parametrize("left", [0, 10, 0.5, -1], ids=["empty", "header", "half", "all but one byte"])
@@ -296,9 +314,19 @@ def test_weights_that_overflow_in_the_very_last_step_do_not_pass_as_a_result(mak
     # The loss before that step is finite; only the network it leaves behind is not.
     changes = {"optimisation.iterations": 1, "sequence.tasks": 1, "optimisation.learning_rate": 1.0e39}
     job = make_job("fine_tune", changes)
-    with pytest.raises(TrainingDivergedError):
+    with pytest.raises(TrainingDivergedError, match=r"seed 1 and seed 2 diverged"):
         job.run()
     assert not all(value.isfinite().all() for value in job.weights().values())
+
+
+def test_the_seed_whose_weights_overflow_in_the_last_step_is_named(make_spec, dataset, tmp_path):
+    spec = make_spec("fine_tune", "cl1", {"optimisation.iterations": 1})
+    sequence = TaskSequence(spec, [4, 9], dataset)
+    method = Scripted(spec, sequence)
+    method.losses = torch.ones(3, 1, 2)
+    method.state_dict = lambda: {"count": torch.tensor(1.0), "weights": [torch.tensor([[1.0, 2.0], [3.0, torch.inf]])]}
+    with pytest.raises(TrainingDivergedError, match=r"^seed 9 diverged: .* after task 1, iteration 1"):
+        train(method, sequence, checkpoint=tmp_path / "job.pt", identity=["a", "b"])
 
 
 # ---- the script ---------------------------------------------------------------------------------------------------

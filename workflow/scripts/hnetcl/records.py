@@ -19,6 +19,7 @@ import pandas as pd
 import yaml
 
 from hnetcl import measures
+from hnetcl.catalogue import labels
 from hnetcl.files import written_whole
 from hnetcl.spec import SCHEMAS, StrictValidator, specification_hash
 
@@ -63,9 +64,7 @@ ACCURACY_COLUMNS = _KEY_TYPES | {
     "task_inference": "float64",
 }
 
-HNET_METHODS = ("HNET+ENT", "HNET+TIR", "HNET+R")
-BASELINES = ("online EWC", "EWC (offline)", "SI", "DGR (hard labels)", "DGR+distill")
-BOUNDS = ("None (fine-tune)", "Offline (joint)")
+HNET_METHODS, BASELINES, BOUNDS = map(labels, ("hypernetwork", "baseline", "bound"))
 
 
 def write_record(path: str | Path, record: Record) -> None:

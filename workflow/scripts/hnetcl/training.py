@@ -152,10 +152,13 @@ def _require_finite_state(method: Method, last: Tensor | None, progress: Progres
             waiting.extend(value.values() if isinstance(value, Mapping) else value)
     if all(tensor.isfinite().all() for tensor in tensors):
         return
+    seeds = method.sequence.seeds
+    by_run = [t.isfinite().reshape(len(t), -1).all(1).tolist() for t in tensors if t.dim() and len(t) == len(seeds)]
+    ruined = [seed for seed, *finite in zip(seeds, *by_run, strict=True) if not all(finite)] or seeds
     losses = "unknown" if last is None else ", ".join(f"{loss:.6g}" for loss in last.tolist())
     raise TrainingDivergedError(
-        f"seeds {method.sequence.seeds} diverged: a parameter is no finite number after task {progress.task + 1}, "
-        f"iteration {progress.iteration}; the last finite losses were {losses}. Try a smaller "
+        f"{' and '.join(f'seed {seed}' for seed in ruined)} diverged: a parameter is no finite number after task "
+        f"{progress.task + 1}, iteration {progress.iteration}; the last finite losses were {losses}. Try a smaller "
         "optimisation.learning_rate."
     )
 
