@@ -178,6 +178,18 @@ def test_a_runs_row_holds_the_measures_of_its_scenario():
     assert math.isnan(row["peak_memory_mb"])
 
 
+def test_a_run_that_was_stopped_and_finished_elsewhere_names_all_that_trained_it(tmp_path):
+    record = make_record()
+    last = record["provenance"]
+    earlier = {key: last[key] for key in ("code_version", "torch", "device", "processor", "threads")}
+    record["provenance"] |= {"earlier": [earlier | {"code_version": "abc"}], "device": "some GPU"}
+    records.write_record(tmp_path / "seed-0.json", record)
+    row = records.runs_table([records.read_record(tmp_path / "seed-0.json")]).iloc[0]
+    assert row["code_version"] == f"abc, then {last['code_version']}"
+    assert row["device"] == f"{earlier['device']}, then some GPU"
+    assert row["torch"] == last["torch"]
+
+
 def test_a_record_older_than_the_name_of_the_processor_has_an_empty_field(tmp_path):
     named, older = make_record(seed=1), make_record(seed=2)
     del older["provenance"]["processor"]

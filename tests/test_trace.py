@@ -104,6 +104,22 @@ def test_a_cell_names_its_runs_with_mean_and_spread(project, capsys):
     assert "results/runs/tiny/fine_tune/cl2/seed-3.json" in text
 
 
+def test_a_run_is_repeated_with_the_seeds_and_the_precision_that_it_was_trained_with(project, capsys):
+    made = [make_run("tiny", "fine_tune", "cl2", seed, 60.0, "code") for seed in (3, 5, 8)]
+    for record in made[:2]:
+        record["timing"] |= {"training_seconds": 12.25, "seeds_in_pack": 2}
+        record["provenance"]["device"] = "NVIDIA H200 (TF32)"
+    write_runs(made)
+    target, command = trace(capsys).splitlines()[-2:]
+    assert "results/packs/tiny/fine_tune/cl2/seeds-3-5.txt --config device=cuda" in target
+    assert target.endswith(" matmul_precision=tf32")
+    assert " --seeds 3 5 --dataset " in command and command.endswith(" --matmul-precision tf32")
+    # Where a seed of the pack is not at hand, nobody knows with which others it was trained.
+    write_runs([made[0], made[2]])
+    target, command = trace(capsys).splitlines()[-2:]
+    assert "results/runs/tiny/fine_tune/cl2/seed-3.json" in target and " --seeds 3 --dataset " in command
+
+
 def test_runs_that_stand_in_for_published_ones_are_named_where_the_table_shows_them(project, capsys):
     write_runs(
         [

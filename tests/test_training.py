@@ -164,6 +164,15 @@ def test_accuracies_have_a_row_for_the_untrained_state_and_one_for_every_task(ma
     assert progress.training_seconds > 0 and progress.evaluation_seconds > 0
 
 
+def test_a_checkpoint_remembers_what_trained_before_it(make_job):
+    job = make_job("fine_tune")
+    first, second = {"code_version": "a", "device": "cpu"}, {"code_version": "b", "device": "cpu"}
+    for _ in range(2):  # the same process twice counts once
+        with pytest.raises(KilledError):
+            job.run(kill_at=(1, CHECK_EVERY + 10), process=first)
+    assert job.run(process=second).processes == [first, second]
+
+
 def test_no_time_is_counted_twice_or_lost_at_a_kill(make_job, monkeypatch):
     now = 0
 

@@ -26,7 +26,7 @@ STARTED = time.time()
 # A change to the code that turns records into tables and figures makes them anew; trainings are not repeated for it.
 RESULTS_CODE = [
     f"workflow/scripts/hnetcl/{module}.py"
-    for module in ["spec", "records", "measures", "verdicts", "tables", "figure_style"]
+    for module in ["catalogue", "spec", "records", "measures", "verdicts", "tables", "figure_style"]
 ]
 
 

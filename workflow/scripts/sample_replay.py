@@ -47,16 +47,10 @@ def main() -> None:
         where = device.choose_device(arguments.device)
     except (ConfigurationError, data.DatasetError, ValueError) as error:
         sys.exit(f"sample_replay: {error}")
-    code_version = provenance.code_version()
+    process = provenance.describe_process(device.describe_device(where), arguments.threads)
     device.prepare_process(arguments.threads)
     images = draw_samples(spec, TaskSequence(spec, [spec.seed], dataset, where))
-    made = provenance.describe(
-        code_version=code_version,
-        device=device.describe_device(where),
-        threads=arguments.threads,
-        dataset_name=dataset.name,
-        dataset_sha256=dataset.sha256,
-    )
+    made = provenance.describe([process], dataset.name, dataset.sha256)
     with written_whole(arguments.output) as aside:
         about = {"spec": spec.as_dict(), "spec_hash": spec.hash, "provenance": made}
         np.savez_compressed(aside, images=images, about=json.dumps(about))

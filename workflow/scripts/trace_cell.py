@@ -92,6 +92,7 @@ def account(runs: pd.DataFrame, experiments: dict[str, Experiment], records: Pat
             "code": run.code_version,
             "torch": run.torch,
             "device": run.device,
+            "seeds at once": run.seeds_in_pack,
             "processor": run.processor if pd.notna(run.processor) else "not known",
             "dataset": run.dataset_sha256[:12],
             "specification": run.spec_hash,
@@ -111,11 +112,16 @@ def account(runs: pd.DataFrame, experiments: dict[str, Experiment], records: Pat
     if same < len(rows):
         lines.append("The others need the configuration of their code version (git checkout) to be repeated.")
     if specs[0]:
-        lines.append("The same code on the same processor repeats a run bit for bit; elsewhere rounding differs.")
+        lines.append(
+            "On the same processor the same code repeats a run bit for bit, given as many threads and the same seeds "
+            "at once; elsewhere, and on a GPU, rounding differs."
+        )
+        run = next(runs.itertuples())
+        pack = pack_of(run, runs)
         lines += [
             "",
-            f"To repeat seed {specs[0].seed}, in one way or the other:",
-            *commands(specs[0], next(runs.itertuples())),
+            f"To repeat seed {' '.join(map(str, pack))}, in one way or the other:",
+            *commands(specs[0], run, pack),
         ]
     return "\n".join(lines)
 
@@ -142,18 +148,32 @@ def is_record_of(path: Path, run: tuple) -> bool:
     return (record["spec_hash"], record["provenance"]["finished"]) == (run.spec_hash, run.finished)
 
 
-def commands(spec: RunSpec, run: tuple) -> list[str]:
+def pack_of(run: tuple, runs: pd.DataFrame) -> list[int]:
+    """Return the seeds that were trained at once with ``run``, itself alone where they are not all in ``runs``.
+
+    They are those with the same time, to the last digit: it is the pack's.
+    """
+    seeds = runs.loc[runs["training_seconds"] == run.training_seconds, "seed"].tolist()
+    return seeds if len(seeds) == run.seeds_in_pack else [run.seed]
+
+
+def commands(spec: RunSpec, run: tuple, pack: list[int]) -> list[str]:
     """Return a target of Snakemake and the training script's own command, which leaves the workflow's record alone."""
     dataset = f"results/datasets/{spec.dataset}.npz"
     device = "cpu" if run.device == "cpu" else "cuda"
+    tf32 = "(TF32)" in run.device
     target = record_path(Path("results/runs"), spec)
+    if len(pack) > 1:
+        folder = record_path(Path("results/packs"), spec).parent
+        target = folder / f"seeds-{'-'.join(map(str, pack))}.txt"
     repeated = record_path(Path("results/repeated"), spec).parent
     return [
-        f"  snakemake --cores {run.threads} {target} --config device={device} train_threads={run.threads}",
+        f"  snakemake --cores {run.threads} {target} --config device={device} train_threads={run.threads}"
+        + " matmul_precision=tf32" * tf32,
         f"  snakemake --cores 1 {dataset} && python workflow/scripts/train_run.py"
         f" --experiment config/experiments/{spec.experiment}.yaml --method {spec.method} --training {spec.training}"
-        f" --seeds {spec.seed} --dataset {dataset} --records {repeated} --checkpoints {repeated}"
-        f" --device {device} --threads {run.threads}",
+        f" --seeds {' '.join(map(str, pack))} --dataset {dataset} --records {repeated} --checkpoints {repeated}"
+        f" --device {device} --threads {run.threads}" + " --matmul-precision tf32" * tf32,
     ]
 
 

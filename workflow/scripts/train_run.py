@@ -151,7 +151,8 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
         where = device.choose_device(arguments.device, arguments.matmul_precision)
     except (data.DatasetError, ValueError) as error:
         raise RunError(str(error)) from error
-    code_version = provenance.code_version()  # of the code that runs, whatever is committed while it does
+    # Its code is that which runs, whatever is committed while it does.
+    process = provenance.describe_process(device.describe_device(where), arguments.threads)
     device.prepare_process(arguments.threads)
     sequence = TaskSequence(first, seeds, dataset, where)
     method = METHODS[first.method].load()(first, sequence)
@@ -170,6 +171,7 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
                 report=report,
                 stop=stop,
                 record=not arguments.host_steps,
+                process=process,
             )
         except training.TrainingStoppedError as stopped:
             raise RunStoppedError(f"{name}: {stopped} by {stop.reason}. The same command goes on from there.") from None
@@ -200,13 +202,7 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
                 "peak_memory_mb": device.peak_memory_mb(where),
                 "seeds_in_pack": len(seeds),
             },
-            "provenance": provenance.describe(
-                code_version=code_version,
-                device=device.describe_device(where),
-                threads=arguments.threads,
-                dataset_name=dataset.name,
-                dataset_sha256=sequence.dataset_sha256,
-            ),
+            "provenance": provenance.describe(progress.processes, dataset.name, sequence.dataset_sha256),
         }
         records.write_record(record_path(arguments.records, spec), record)
         remove_leftovers(record_path(arguments.records, spec))

@@ -3,8 +3,10 @@
 import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -41,19 +43,28 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def describe(*, code_version: str, device: str, threads: int, dataset_name: str, dataset_sha256: str) -> dict:
-    """Return the provenance block of a record."""
+def describe_process(device: str, threads: int) -> dict[str, Any]:
+    """Return what trains: code, libraries, machine."""
     import numpy
     import torch
 
     return {
-        "code_version": code_version,
+        "code_version": code_version(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a checkpoint holds plain values alone
         "numpy": numpy.__version__,
         "device": device,
         "processor": processor_name(),
         "threads": threads,
+    }
+
+
+def describe(processes: Sequence[Mapping[str, Any]], dataset_name: str, dataset_sha256: str) -> dict[str, Any]:
+    """Return the provenance block of a record: the last of ``processes``, those before it, the data and the time."""
+    *earlier, last = processes
+    return {
+        **last,
+        **({"earlier": earlier} if earlier else {}),
         "dataset": {"name": dataset_name, "sha256": dataset_sha256},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

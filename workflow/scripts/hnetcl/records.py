@@ -245,11 +245,17 @@ def _run_row(record: Record, scenario: str, result: Mapping[str, Any]) -> dict[s
             # Runs of one table cell must agree in all but the seed.
             "settings_hash": specification_hash(record["spec"], without=("seed",)),
             "spec_hash": record["spec_hash"],
-            **{key: provenance[key] for key in ("threads", "code_version", "torch", "device", "finished")},
-            "processor": provenance.get("processor"),
+            **{key: provenance[key] for key in ("threads", "finished")},
+            **{key: _in_order(provenance, key) for key in ("code_version", "torch", "device", "processor")},
             "dataset_sha256": provenance["dataset"]["sha256"],
         }
     )
+
+
+def _in_order(provenance: Mapping[str, Any], key: str) -> str | None:
+    """Return what a run was trained with, one after the other where a stop came between; None where it is not known."""
+    values = [process.get(key) for process in (*provenance.get("earlier", []), provenance)]
+    return ", then ".join(dict.fromkeys(filter(None, values))) or None
 
 
 def _accuracy_rows(record: Record, scenario: str, result: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

@@ -48,6 +48,7 @@ class Progress:
     inference: dict[str, list[list[list[float | None]]]] = field(default_factory=dict)
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    processes: list[dict[str, Any]] = field(default_factory=list)  # what trained, in order, where that changed
 
 
 def train(
@@ -60,6 +61,7 @@ def train(
     report: Callable[[Progress, Tensor | None], None] = lambda progress, loss: None,
     stop: Callable[[], bool] = lambda: False,
     record: bool = True,
+    process: Mapping[str, Any] | None = None,
 ) -> Progress:
     """Train ``method`` on all tasks and return its accuracies; go on from ``checkpoint`` where that belongs to it.
 
@@ -73,6 +75,7 @@ def train(
         report: called after every ``CHECK_EVERY`` iterations with the latest loss ``[R]``, and after every task.
         stop: asked after every iteration, and before a task, whether to stop here with a checkpoint.
         record: whether steps on a GPU may be recorded and replayed; if not, the host asks for every operation.
+        process: what trains now (code, device, ...), kept in ``Progress.processes``.
 
     Raises:
         TrainingDivergedError: a loss became infinite or no number.
@@ -80,6 +83,8 @@ def train(
         OSError: a checkpoint could not be written; the last one is as it was.
     """
     progress = _resume(checkpoint, identity, method) or Progress()
+    if process is not None and (not progress.processes or progress.processes[-1] != process):
+        progress.processes.append(dict(process))
     if not progress.accuracy:
         _evaluate(method, sequence, progress)
     saved = time.monotonic()
