@@ -83,7 +83,7 @@ def xavier_affine(generator: torch.Generator, fan_in: int, fan_out: int) -> Tens
 
 def xavier_or_zero(generator: torch.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
     """Draw a weight as ``xavier_uniform`` does; a bias is zero."""
-    return xavier_uniform(generator, *shape) if len(shape) == 2 else torch.zeros(shape)
+    return torch.zeros(shape) if len(shape) == 1 else xavier_uniform(generator, *shape)
 
 
 def fan_in_uniform(generator: torch.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:

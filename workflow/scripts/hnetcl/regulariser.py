@@ -316,6 +316,8 @@ REFERENCES = {"present": PresentReferenceRegulariser, "first_order": FirstOrderR
 def draw_subsets(seeds: Sequence[int], task: int, size: int, iterations: int) -> Tensor | None:
     """Draw ``size`` distinct earlier tasks for each iteration of ``task``, ``[R, iterations, size]``.
 
+    All hypernetworks of a seed hold the same ones.
+
     None where there are no more earlier tasks than that: all of them are then held in every iteration.
     """
     if task <= size:

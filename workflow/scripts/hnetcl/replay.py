@@ -206,6 +206,8 @@ class HypernetworkVAE(Generator):
 class RealReplay(Generator):
     """Perfect replay, an upper bound: training images of the earlier tasks themselves, an equal share of each.
 
+    Every later task sees those of an earlier one in the order in which that was learned.
+
     Args:
         sequence: the tasks.
         optimisation: batch size and iterations a task.
