@@ -20,6 +20,7 @@ import summarise_benchmark
 from conftest import PERMUTED, SETTINGS, make_dataset
 from hnetcl import data, timing
 from hnetcl import figure_style as style
+from hnetcl.provenance import with_machine
 from hnetcl.spec import ConfigurationError, load_experiment
 from peers.hypercl import old_order
 
@@ -108,7 +109,9 @@ def test_measurements_become_a_summary_a_page_and_a_figure(tables, tmp_path, mon
     files = {}
     for name, table in tables.items():
         files[name] = tmp_path / f"{name}.csv"
-        table.to_csv(files[name], index=False)
+        # Summed up later, and elsewhere, than measured.
+        day = "2026-01-03" if name == "limit" else "2026-01-02"
+        with_machine(table).assign(processor="a Xeon", cores=64, date=day).to_csv(files[name], index=False)
     summary, page = (tmp_path / name for name in ("summary.json", "summary.md"))
     arguments = [part for name, path in files.items() for part in (f"--{name}", str(path))]
     arguments += ["--threads", "2", "--summary", str(summary), "--markdown", str(page)]
@@ -116,7 +119,13 @@ def test_measurements_become_a_summary_a_page_and_a_figure(tables, tmp_path, mon
     summarise_benchmark.main()
     written = json.loads(summary.read_text())
     assert written["regulariser_speedup_t99"] == 12.5
-    assert written["machine"]["threads"] == 2
+    assert written["machine"] == {
+        "processor": "a Xeon",
+        "cores": 64,
+        "threads": 2,
+        "device": "cpu",
+        "date": "2026-01-02 to 2026-01-03",
+    }
     (line,) = [line for line in page.read_text().splitlines() if "regulariser_speedup_t99" in line]
     assert line.endswith("12.50 |")
     assert "not measured" in page.read_text()
@@ -272,7 +281,7 @@ def test_without_other_repositories_nothing_is_measured(tmp_path, monkeypatch):
     output = tmp_path / "peers.csv"
     monkeypatch.setattr(sys, "argv", ["measure_peers", "--output", str(output)])
     measure_peers.main()
-    assert list(pd.read_csv(output).columns) == measure_peers.COLUMNS
+    assert list(pd.read_csv(output).columns) == [*measure_peers.COLUMNS, "processor", "cores", "date"]
 
 
 def test_a_repository_that_fails_is_reported_with_its_last_words():

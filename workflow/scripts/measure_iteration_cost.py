@@ -31,6 +31,7 @@ from torch.nn import functional
 from hnetcl import data, device, timing
 from hnetcl.catalogue import METHODS
 from hnetcl.methods.interface import Method
+from hnetcl.provenance import with_machine
 from hnetcl.records import write_table
 from hnetcl.spec import ConfigurationError, Experiment, load_experiment
 from hnetcl.stepping import are_recorded, steps
@@ -76,7 +77,7 @@ def main() -> None:
         rows += trainings.measure(tasks, arguments.iterations)
         if arguments.fisher and pack == 1 and "online_ewc" in trainings.methods:
             rows += trainings.measure_fisher()
-    write_table(pd.DataFrame(rows), arguments.output)
+    write_table(with_machine(pd.DataFrame(rows)), arguments.output)
 
 
 class Trainings:

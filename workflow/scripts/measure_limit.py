@@ -19,6 +19,7 @@ import pandas as pd
 
 from hnetcl import data, device, timing
 from hnetcl.methods.interface import Method
+from hnetcl.provenance import with_machine
 from hnetcl.records import write_table
 from hnetcl.spec import load_experiment
 from measure_iteration_cost import build
@@ -59,7 +60,7 @@ def main() -> None:
             measured["milliseconds"],
             *rates,
         )
-    write_table(pd.DataFrame(rows), arguments.output)
+    write_table(with_machine(pd.DataFrame(rows)), arguments.output)
 
 
 def parts(method: Method, batch: int) -> Iterator[Part]:

@@ -29,6 +29,7 @@ import pandas as pd
 
 from hnetcl import data, device
 from hnetcl.catalogue import METHODS
+from hnetcl.provenance import with_machine
 from hnetcl.records import write_table
 from hnetcl.spec import load_experiment
 from measure_iteration_cost import SCENARIOS, build
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--output", required=True, metavar="CSV", help="written: one row a comparison")
     arguments = parser.parse_args()
     if not (arguments.hypercl or arguments.continual_learning):
-        write_table(pd.DataFrame(columns=COLUMNS), arguments.output)
+        write_table(with_machine(pd.DataFrame(columns=COLUMNS)), arguments.output)
         return
     if not arguments.dataset:
         parser.error("--hypercl and --continual-learning need --dataset")
@@ -71,7 +72,7 @@ def main() -> None:
                 for method in THEIR_OPTIONS:
                     theirs = partial(continual_learning, method, wanted, folder, arguments)
                     rows.append(beside(CONTINUAL_LEARNING, "split", method, wanted, dataset, theirs))
-    write_table(pd.DataFrame(rows, columns=COLUMNS), arguments.output)
+    write_table(with_machine(pd.DataFrame(rows, columns=COLUMNS)), arguments.output)
 
 
 def beside(peer: str, mode: str, method: str, wanted, dataset, measure_theirs) -> dict:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from hnetcl import device, timing
 from hnetcl.hypernetwork import ChunkedHypernetwork
+from hnetcl.provenance import with_machine
 from hnetcl.records import write_table
 from hnetcl.regulariser import FORMS, ExactRegulariser, OutputRegulariser
 from hnetcl.spec import Experiment, load_experiment
@@ -58,7 +59,7 @@ def main() -> None:
     for row in rows:
         peak, stored = memory[row["experiment"], row["tasks"], row["form"]]
         row |= {"peak_mb": None if peak is None else round(peak / 2**20, 1), "stored_mb": round(stored / 2**20, 1)}
-    write_table(pd.DataFrame(rows), arguments.output)
+    write_table(with_machine(pd.DataFrame(rows)), arguments.output)
 
 
 class Case:

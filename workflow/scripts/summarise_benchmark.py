@@ -10,15 +10,12 @@ Every key of the JSON is a ratio of medians; null where its measurement was not 
 """
 
 import argparse
-import datetime
 import json
-import os
 
 import numpy as np
 import pandas as pd
 
 from hnetcl.files import written_whole
-from hnetcl.provenance import processor_name
 from hnetcl.records import method_rank
 
 SPLIT, PERMUTED, PERMUTED_100 = "SplitMNIST", "PermutedMNIST-10", "PermutedMNIST-100"
@@ -51,7 +48,7 @@ def main() -> None:
         name: pd.concat([pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in getattr(arguments, name)])
         for name in TABLES
     }
-    machine = describe_machine(arguments.threads, tables["pair"]["device"].iloc[0])
+    machine = describe_machine(tables, arguments.threads)
     keys = key_numbers(**tables)
     with written_whole(arguments.summary) as aside:
         aside.write_text(json.dumps({**keys, "machine": machine}, indent=2) + "\n")
@@ -104,14 +101,17 @@ def _ratio(numerator: float | None, denominator: float | None) -> float | None:
     return round(float(numerator / denominator), 3)
 
 
-def describe_machine(threads: int, where: str) -> dict[str, str | int]:
-    """Return what was measured on, and when."""
+def describe_machine(tables: dict[str, pd.DataFrame], threads: int) -> dict[str, str | int]:
+    """Return what was measured on, and when, as the measurements say."""
+    processors, cores, dates = (
+        sorted({value for table in tables.values() for value in table[key]}) for key in ("processor", "cores", "date")
+    )
     return {
-        "processor": processor_name(),
-        "cores": os.cpu_count() or 0,
+        "processor": " and ".join(processors),
+        "cores": int(max(cores)),
         "threads": threads,
-        "device": where,
-        "date": f"{datetime.date.today()}",
+        "device": tables["pair"]["device"].iloc[0],
+        "date": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
     }
 
 
@@ -147,7 +147,7 @@ def page(keys: dict[str, float | None], machine: dict, tables: dict[str, pd.Data
     if len(tables["peers"]):
         parts += [
             "**Other repositories**, milliseconds an iteration",
-            tables["peers"].to_markdown(index=False, floatfmt=".2f"),
+            tables["peers"].drop(columns=["processor", "cores", "date"]).to_markdown(index=False, floatfmt=".2f"),
         ]
     return "\n\n".join(parts) + "\n"
 

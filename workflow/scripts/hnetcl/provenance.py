@@ -1,12 +1,15 @@
 """Where a number comes from: code, libraries, machine, data."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -41,6 +44,11 @@ def processor_name() -> str:
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def with_machine(measured: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of measurements with the machine and the day that they are of: now and here."""
+    return measured.assign(processor=processor_name(), cores=os.cpu_count() or 0, date=f"{date.today()}")
 
 
 def describe_process(device: str, threads: int) -> dict[str, Any]:
