@@ -4,9 +4,10 @@ von Oswald et al. 2020, section 3 and appendix. Each earlier task gives an equal
 classifier as it was before the task labels them softly.
 """
 
+import torch
 from torch.nn import functional
 
-from hnetcl.layers import distillation
+from hnetcl.layers import cross_entropy, distillation
 from hnetcl.methods.generative_replay import GenerativeReplay
 from hnetcl.replay import HypernetworkVAE, RealReplay
 
@@ -35,6 +36,9 @@ class HypernetworkReplay(GenerativeReplay):
         temperature = self.spec.settings["temperature"]
         if outputs.scenario == "cl3":
             logits = outputs.of_first(logits, self._task + 1)
+            if self._task == 1 and outputs.classes == 1:
+                # From a single class nothing was learned that could be distilled; hypercl labels it by hand too.
+                return cross_entropy(logits, torch.zeros_like(replayed.tasks))
             before = functional.pad(outputs.of_first(before, self._task), (0, outputs.classes))
         else:
             logits, before = (outputs.own_head(values, replayed.tasks) for values in (logits, before))
