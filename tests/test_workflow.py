@@ -68,6 +68,7 @@ def test_tables_and_figures_from_cached_results_plan_no_training(clone):
         "show_table",
         "compare_variants",
         "compare_values",
+        "compare_tasks",
         "compare_toy",
         *drawn,
     }

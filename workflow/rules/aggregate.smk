@@ -267,6 +267,7 @@ PAGE_TABLES = [
     "long_sequences",
     "compression",
     "ablations",
+    "transfer",
 ]
 # Made of results/cached/runs.csv, and beside it for those who look for one figure's numbers only.
 DERIVED_TABLES = ["compression", "ablations"]
@@ -291,6 +292,7 @@ rule readme:
                 "benchmark",
                 "compression_values",
                 "ablations_variants",
+                "transfer_tasks",
             ],
         ),
     log:

@@ -26,7 +26,7 @@ from hnetcl.verdicts import add_published_as, as_published
 MEASURES = ["final", "during", "before"]
 DRAWN = {"final": "after the last task", "during": "right after the task"}
 PANEL_HEIGHT = 1.9  # inches
-TITLE_COLUMNS, LEGEND_COLUMNS = 40, 4  # as many characters and methods as fit beside each other
+TITLE_WIDTH, LEGEND_WIDTH = 40, 112  # as many characters as fit
 
 
 def main() -> None:
@@ -108,16 +108,18 @@ def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
         for scenario in sorted(table.loc[table["experiment"] == title, "scenario"].unique())
     ]
     figure = Figure(figsize=(style.TEXT_WIDTH, 0.8 + PANEL_HEIGHT * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(DRAWN), squeeze=False, sharey="row")
+    axes = figure.subplots(len(rows), len(DRAWN), squeeze=False)
     for (title, scenario), row in zip(rows, axes, strict=True):
         own = table[(table["experiment"] == title) & (table["scenario"] == scenario)]
         for (measure, when), ax in zip(DRAWN.items(), row, strict=True):
             draw_panel(ax, own, measure)
-            name = textwrap.fill(f"{title}, {scenario}", TITLE_COLUMNS)
+            name = textwrap.fill(f"{title}, {scenario}", TITLE_WIDTH)
             ax.set(title=f"{name}\n{when}", xlabel="Task", xlim=(0.5, own["tasks"].max() + 0.5))
         row[0].set_ylabel("Test accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), LEGEND_COLUMNS))
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=min(len(labels), LEGEND_WIDTH // (max(map(len, labels)) + 6))
+    )
     style.add_note(
         figure,
         f"Mean over n seeds, band: standard deviation over seeds. Length of the sequence: "
