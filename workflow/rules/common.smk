@@ -14,7 +14,6 @@ from hnetcl.cost import memory_limit_mb, time_limit_minutes
 from hnetcl.files import require_writable
 from hnetcl.spec import (
     ConfigurationError,
-    experiment_names,
     load_experiment,
     load_experiments,
     require_distinct_titles,
@@ -59,8 +58,7 @@ def configured_experiments():
                     f"an experiment of a collection that runs hnet_ent, {', '.join(measured)}."
                 )
             if settings.get("layout") in ("variants", "values"):
-                names = [n for f in settings["experiments"] for n in experiment_names(f"config/experiments/{f}.yaml")]
-                whole = [name for name in names if experiments[name].family is None]
+                whole = [file for file in settings["experiments"] if file in experiments]  # variants: FILE/VARIANT
                 if whole:
                     raise ConfigurationError(
                         f"config/config.yaml: collections.{collection}.layout = '{settings['layout']}' does not go with "

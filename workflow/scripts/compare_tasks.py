@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from hnetcl import figure_style as style
 from hnetcl.files import written_whole
-from hnetcl.records import RUN_KEY, method_rank, read_accuracy, write_table
+from hnetcl.records import RUN_KEY, method_rank, of_variants, read_accuracy, write_table
 from hnetcl.tables import estimate, markdown_rows
 from hnetcl.verdicts import add_published_as, as_published
 
@@ -55,12 +55,8 @@ def main() -> None:
 
 def variants_as_methods(accuracy: pd.DataFrame, titles: list[str], variants: list[str]) -> pd.DataFrame:
     """Return the rows of "TITLE, VARIANT" with TITLE as their experiment and VARIANT as their method."""
-    parts = []
-    for title in titles:
-        for variant in variants:
-            own = accuracy[accuracy["experiment"] == f"{title}, {variant}"]
-            parts.append(own.assign(experiment=title, method=variant))
-    return pd.concat(parts, ignore_index=True)
+    own = of_variants(accuracy, titles, variants)
+    return own.assign(experiment=own["family"], method=own["variant"])
 
 
 def by_task(accuracy: pd.DataFrame) -> pd.DataFrame:

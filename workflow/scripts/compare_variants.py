@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import plot_final_accuracy as final
 from hnetcl import figure_style as style
 from hnetcl.files import written_whole
-from hnetcl.records import read_runs, write_table
+from hnetcl.records import of_variants, read_runs, write_table
 from hnetcl.tables import estimate, markdown_rows
 from hnetcl.verdicts import read_reference
 
@@ -46,13 +46,6 @@ def main() -> None:
         aside.write_text(markdown(ranked, published), encoding="utf-8")
     with style.figure_style():
         style.save_figure(draw(runs, published, arguments), arguments.png, arguments.pdf)
-
-
-def of_variants(runs: pd.DataFrame, titles: list[str], variants: list[str]) -> pd.DataFrame:
-    """Return the runs of ``variants`` of the files called ``titles``, with VARIANT of "TITLE, VARIANT" as a column."""
-    names = {f"{title}, {variant}": variant for title in titles for variant in variants}
-    runs = runs.assign(variant=runs["experiment"].map(names))
-    return runs[runs["variant"].notna()]
 
 
 def rank(runs: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,14 @@ def replace_runs(cached: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
     if "settings_hash" in merged:
         _require_one_setting(merged)
     return merged
+
+
+def of_variants(frame: pd.DataFrame, titles: Iterable[str], variants: Iterable[str]) -> pd.DataFrame:
+    """Return the rows of the experiments "TITLE, VARIANT", with their parts as columns ``family`` and ``variant``."""
+    parts = {f"{title}, {variant}": (title, variant) for title, variant in product(titles, variants)}
+    own = frame[frame["experiment"].isin(parts)]
+    found = own["experiment"].map(parts)
+    return own.assign(family=found.str[0], variant=found.str[1])
 
 
 def in_paper_order(frame: pd.DataFrame) -> pd.DataFrame:
