@@ -104,16 +104,26 @@ def test_a_cell_names_its_runs_with_mean_and_spread(project, capsys):
     assert "results/runs/tiny/fine_tune/cl2/seed-3.json" in text
 
 
-def test_a_run_is_repeated_with_the_seeds_and_the_precision_that_it_was_trained_with(project, capsys):
+@pytest.mark.parametrize(
+    "device, name, precision",
+    [
+        ("NVIDIA H200 (TF32)", "cuda", "tf32"),
+        ("cpu (bf16)", "cpu", "bf16"),
+        ("cpu (bf16 allowed)", "cpu", "bf16"),
+    ],
+)
+def test_a_run_is_repeated_with_the_seeds_and_the_precision_that_it_was_trained_with(
+    project, capsys, device, name, precision
+):
     made = [make_run("tiny", "fine_tune", "cl2", seed, 60.0, "code") for seed in (3, 5, 8)]
     for record in made[:2]:
         record["timing"] |= {"training_seconds": 12.25, "seeds_in_pack": 2}
-        record["provenance"]["device"] = "NVIDIA H200 (TF32)"
+        record["provenance"]["device"] = device
     write_runs(made)
     target, command = trace(capsys).splitlines()[-2:]
-    assert "results/packs/tiny/fine_tune/cl2/seeds-3-5.txt --config device=cuda" in target
-    assert target.endswith(" matmul_precision=tf32")
-    assert " --seeds 3 5 --dataset " in command and command.endswith(" --matmul-precision tf32")
+    assert f"results/packs/tiny/fine_tune/cl2/seeds-3-5.txt --config device={name} " in target
+    assert target.endswith(f" matmul_precision={precision}")
+    assert " --seeds 3 5 --dataset " in command and command.endswith(f" --matmul-precision {precision}")
     # Where a seed of the pack is not at hand, nobody knows with which others it was trained.
     write_runs([made[0], made[2]])
     target, command = trace(capsys).splitlines()[-2:]

@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--fisher", action="store_true", help="measure online EWC's Fisher information too")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--matmul-precision", default="float32", choices=["float32", "tf32"], help="on a GPU")
+    parser.add_argument("--matmul-precision", default="float32", choices=["float32", "tf32", "bf16"])
     parser.add_argument("--host-steps", action="store_true", help="have no step recorded and replayed on a GPU")
     parser.add_argument("--output", required=True, metavar="CSV", help="written: one row a method and task")
     arguments = parser.parse_args()

@@ -61,7 +61,7 @@ def seconds_of_seeds(runs: pd.DataFrame) -> pd.Series:
     """Return the least seconds that training and testing one seed took, by experiment, method, scenario, processor."""
     times = (runs["training_seconds"] + runs["evaluation_seconds"]) / runs["seeds_in_pack"]
     # A core's time: a training on two threads took two cores.
-    on_cpu = runs["device"] == "cpu"
+    on_cpu = runs["device"].str.startswith("cpu")
     times = times.where(~on_cpu, times * runs["threads"])
     processor = on_cpu.map({True: "cpu", False: "gpu"}).rename("processor")
     return times.groupby([runs["experiment"], runs["method"], runs["scenario"], processor]).min()

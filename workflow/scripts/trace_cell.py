@@ -160,8 +160,8 @@ def pack_of(run: tuple, runs: pd.DataFrame) -> list[int]:
 def commands(spec: RunSpec, run: tuple, pack: list[int]) -> list[str]:
     """Return a target of Snakemake and the training script's own command, which leaves the workflow's record alone."""
     dataset = f"results/datasets/{spec.dataset}.npz"
-    device = "cpu" if run.device == "cpu" else "cuda"
-    tf32 = "(TF32)" in run.device
+    device = "cpu" if run.device.startswith("cpu") else "cuda"
+    precision = next((p for name, p in {"(TF32)": "tf32", "(bf16": "bf16"}.items() if name in run.device), None)
     target = record_path(Path("results/runs"), spec)
     if len(pack) > 1:
         folder = record_path(Path("results/packs"), spec).parent
@@ -169,11 +169,12 @@ def commands(spec: RunSpec, run: tuple, pack: list[int]) -> list[str]:
     repeated = record_path(Path("results/repeated"), spec).parent
     return [
         f"  snakemake --cores {run.threads} {target} --config device={device} train_threads={run.threads}"
-        + " matmul_precision=tf32" * tf32,
+        + (f" matmul_precision={precision}" if precision else ""),
         f"  snakemake --cores 1 {dataset} && python workflow/scripts/train_run.py"
         f" --experiment config/experiments/{spec.experiment}.yaml --method {spec.method} --training {spec.training}"
         f" --seeds {' '.join(map(str, pack))} --dataset {dataset} --records {repeated} --checkpoints {repeated}"
-        f" --device {device} --threads {run.threads}" + " --matmul-precision tf32" * tf32,
+        f" --device {device} --threads {run.threads}"
+        + (f" --matmul-precision {precision}" if precision else ""),
     ]
 
 

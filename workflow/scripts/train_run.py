@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint-seconds", type=float, default=180.0, help="longest time a kill can lose")
     parser.add_argument("--time-budget", type=float, default=0.0, metavar="SECONDS", help="stop after these; 0: never")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--matmul-precision", default="float32", choices=["float32", "tf32"], help="on a GPU")
+    parser.add_argument("--matmul-precision", default="float32", choices=["float32", "tf32", "bf16"])
     parser.add_argument("--host-steps", action="store_true", help="have no step recorded and replayed on a GPU")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--log", type=Path, help="file for plain progress lines")

@@ -25,24 +25,41 @@ def prepare_process(threads: int) -> None:
 def choose_device(name: str, matmul_precision: str = "float32") -> torch.device:
     """Return the device called ``name``; ``auto`` is a GPU where there is one, else the CPU.
 
-    On a GPU ``matmul_precision`` "tf32" lets matrix products and convolutions round their operands to 10 bits.
+    ``matmul_precision`` is that of float32 matrix products: "float32", "tf32", by which a GPU may round their operands
+    (and those of convolutions) to 10 bits, or "bf16", by which a CPU may round them to 7. Each is for its own kind of
+    device; the other computes in float32.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = 'cuda' is not available on this machine. Allowed: 'auto' or 'cpu'.")
     if name == "cuda":
-        precision = {"float32": "ieee", "tf32": "tf32"}[matmul_precision]
+        precision = "tf32" if matmul_precision == "tf32" else "ieee"
         torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = precision
+    else:
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16" if matmul_precision == "bf16" else "none"
     return torch.device(name)
 
 
 def describe_device(device: torch.device) -> str:
-    """Return the device's name for the record, and its precision where that is not float32."""
+    """Return the device's name for the record, and its precision where that is not float32.
+
+    A CPU that may round to bfloat16 does so only where that is faster (it has matrix units, AMX); others compute in
+    float32, if by another library: "bf16 allowed".
+    """
     if device.type != "cuda":
-        return "cpu"
+        if torch.backends.mkldnn.matmul.fp32_precision != "bf16":
+            return "cpu"
+        return "cpu (bf16)" if _rounds_to_bfloat16() else "cpu (bf16 allowed)"
     reduced = torch.backends.cuda.matmul.fp32_precision == "tf32"
     return torch.cuda.get_device_name(device) + (" (TF32)" if reduced else "")
+
+
+def _rounds_to_bfloat16() -> bool:
+    """Whether a large product of float32 matrices loses what bfloat16 cannot hold."""
+    size, fine = 512, 1 + 2**-12
+    product = torch.full((size, size), fine) @ torch.eye(size)
+    return bool((product != fine).any())
 
 
 def peak_memory_mb(device: torch.device) -> float:
