@@ -70,7 +70,9 @@ def key_numbers(
     hnet = alone.get(HNET, pd.Series(dtype=float))
     fractions = limit.dropna(subset="fraction_of_limit").set_index("experiment")["fraction_of_limit"]
     theirs = peers[peers["peer"] == HYPERCL].set_index("experiment")["ratio"]
-    on_gpu = packs[~packs["device"].str.startswith("cpu") & (packs["experiment"] == PERMUTED) & (packs["method"] == HNET)]
+    on_gpu = packs[
+        ~packs["device"].str.startswith("cpu") & (packs["experiment"] == PERMUTED) & (packs["method"] == HNET)
+    ]
     by_pack = on_gpu.groupby("seeds_in_pack")["milliseconds"].mean()
 
     def over_plain(title: str) -> float | None:

@@ -173,8 +173,7 @@ def commands(spec: RunSpec, run: tuple, pack: list[int]) -> list[str]:
         f"  snakemake --cores 1 {dataset} && python workflow/scripts/train_run.py"
         f" --experiment config/experiments/{spec.experiment}.yaml --method {spec.method} --training {spec.training}"
         f" --seeds {' '.join(map(str, pack))} --dataset {dataset} --records {repeated} --checkpoints {repeated}"
-        f" --device {device} --threads {run.threads}"
-        + (f" --matmul-precision {precision}" if precision else ""),
+        f" --device {device} --threads {run.threads}" + (f" --matmul-precision {precision}" if precision else ""),
     ]
 
 
