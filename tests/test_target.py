@@ -42,21 +42,26 @@ def test_logits_are_those_of_plain_linear_layers(target, runs, samples, surplus)
     flat = random_weights(target, runs, surplus)
     x = torch.randn(runs, samples, target.sizes[0], dtype=torch.float64)
     expected = torch.stack([plain_network(target, f, xs) for f, xs in zip(flat, x, strict=True)])
-    torch.testing.assert_close(target.logits(target.unpack(flat), x), expected, rtol=1e-12, atol=1e-12)
+    for found in (target.logits(target.unpack(flat), x), target.generated_logits(flat, x)):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @settings(max_examples=30, deadline=None)
-@given(targets(), st.integers(0, 3), st.data())
-def test_gradients_are_those_of_plain_linear_layers_and_zero_for_surplus(target, surplus, data):
-    runs, first = 2, data.draw(st.integers(0, target.sizes[-1] - 1))
+@given(targets(), st.integers(1, 3), st.integers(0, 3), st.data())
+def test_gradients_are_those_of_plain_linear_layers_and_zero_for_surplus(target, runs, surplus, data):
+    first = data.draw(st.integers(0, target.sizes[-1] - 1))
     outputs = slice(first, data.draw(st.integers(first + 1, target.sizes[-1])))
     flat = random_weights(target, runs, surplus).requires_grad_()
-    x = torch.randn(runs, 4, target.sizes[0], dtype=torch.float64)
-    (found,) = torch.autograd.grad(target.logits(target.unpack(flat), x, outputs).square().sum(), flat)
+    x = torch.randn(runs, 4, target.sizes[0], dtype=torch.float64, requires_grad=True)
     plain = torch.stack([plain_network(target, f, xs)[:, outputs] for f, xs in zip(flat, x, strict=True)])
-    (expected,) = torch.autograd.grad(plain.square().sum(), flat)
-    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
-    assert not found[:, target.num_weights :].any()
+    expected = torch.autograd.grad(plain.square().sum(), (flat, x))
+    for logits in (target.logits(target.unpack(flat), x, outputs), target.generated_logits(flat, x, outputs)):
+        loss = logits.square().sum()
+        by_both = torch.autograd.grad(loss, (flat, x), retain_graph=True)
+        torch.testing.assert_close(by_both, expected, rtol=1e-11, atol=1e-12)
+        assert not by_both[0][:, target.num_weights :].any()
+        (by_flat,) = torch.autograd.grad(loss, flat)
+        assert torch.equal(by_flat, by_both[0])
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,7 +1,6 @@
 """Adam over the run axis, and the step it would make."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -56,47 +55,41 @@ class Adam:
     def look_ahead(self, gradients: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return what the parameters of ``gradients`` would be after one step on them; nothing else changes.
 
-        This is the published preview: Adam with its present moments and bias correction (Kingma & Ba 2015, algorithm
-        1). ``out`` holds where the result is to be written, for those parameters that it names.
+        This is the published preview, Adam with its present moments and bias correction: a step taken on copies.
+        ``out`` holds where the result is to be written, for those parameters that it names.
         """
-        out, (beta1, beta2) = out or {}, self._betas
-        floor, length = self._corrections(self._counts[next(iter(gradients))])
-        on_host = isinstance(length, float)
-        if not on_host:  # both at once is one pass
-            floor, stretch = (value.to(self._rate.dtype) for value in (floor / length, 1 / length))
-        ahead = {}
-        for name, gradient in gradients.items():
-            first = self._first[name].lerp(gradient, 1 - beta1)
-            # Every pass over memory counts: the second moment stays without its factors, which go into the step's
-            # length.
-            second = torch.addcmul(self._second[name], gradient, gradient, value=(1 - beta2) / beta2)
-            root, value = second.sqrt_(), -length if on_host else -1
-            denominator = root.add_(floor) if on_host else torch.addcmul(floor, root, stretch)
-            ahead[name] = torch.addcdiv(self.parameters[name], first, denominator, value=value, out=out.get(name))
-        return ahead
-
-    def _corrections(self, count: Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
-        """Return what bias correction makes of epsilon, and of the step's length."""
-        beta1, beta2 = self._betas
-        if _is_at_hand(count):
-            step = int(count) + 1
-            scale = math.sqrt(beta2 / (1 - beta2**step))
-            return self._epsilon / scale, self._learning_rate / (1 - beta1**step) / scale
-        step = count.double() + 1
-        scale = (beta2 / (1 - beta2**step)).sqrt()
-        return self._epsilon / scale, self._rate.double() / (1 - beta1**step) / scale
+        copies = [{name: torch.empty_like(part[name]) for name in gradients} for part in self._state]
+        out = out or {}
+        copies[0].update({name: place for name, place in out.items() if place.is_contiguous()})
+        for copy, part in zip(copies, self._state, strict=True):
+            torch._foreach_copy_(list(copy.values()), [part[name] for name in copy])
+        self._take_step(copies, gradients)
+        for name, place in out.items():
+            if copies[0][name] is not place:  # the kernel needs a tensor in one piece
+                copies[0][name] = place.copy_(copies[0][name])
+        return copies[0]
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         """Take one step on ``gradients``."""
+        self._take_step(self._state, gradients)
+
+    @property
+    def _state(self) -> Sequence[Mapping[str, Tensor]]:
+        """What a step changes."""
+        return self.parameters, self._first, self._second, self._counts
+
+    def _take_step(self, state: Sequence[Mapping[str, Tensor]], gradients: Mapping[str, Tensor]) -> None:
+        """Change parameters, moments and counts as Adam does; all of them are named in the same order."""
+        parameters, first, second, counts = state
         adam(
-            list(self.parameters.values()),
+            list(parameters.values()),
             # The fused kernel reads a gradient in its parameter's memory layout.
-            [gradients[name].contiguous() for name in self.parameters],
-            list(self._first.values()),
-            list(self._second.values()),
+            [gradients[name].contiguous() for name in parameters],
+            list(first.values()),
+            list(second.values()),
             [],
-            list(self._counts.values()),
+            list(counts.values()),
             fused=True,
             amsgrad=False,
             beta1=self._betas[0],

@@ -74,9 +74,11 @@ class Silent:
     """Has every name and takes every call, and keeps nothing of it: losses hold on to all that they came from."""
 
     def __getattr__(self, name):
+        """Return this object: it will do."""
         return self
 
     def __call__(self, *positional, **named):
+        """Return it again."""
         return self
 
 
