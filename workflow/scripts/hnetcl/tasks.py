@@ -135,7 +135,7 @@ class TaskSequence:
         return x
 
     def _pixels_of(self, images: Tensor, samples: Tensor, tasks: Tensor | int) -> Tensor:
-        x = images[samples]
+        x = images.index_select(0, samples.flatten()).unflatten(0, samples.shape)  # whole rows: faster than indexing
         if self._pixels is None:
             return x
         if isinstance(tasks, int) and x.is_cuda:
