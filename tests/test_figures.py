@@ -229,7 +229,7 @@ def test_publishing_says_what_it_added_replaced_and_kept(tmp_path, run_script):
     def publish(seeds, final):
         everything = [make_record(seed=seed, final=final, scenarios=("cl1",)) for seed in seeds]
         records.write_table(records.runs_table(everything), tmp_path / "runs.csv")
-        records.write_table(records.accuracy_table(everything), tmp_path / "accuracy.csv")
+        records.write_accuracy(records.accuracy_table(everything), tmp_path / "accuracy.csv")
         result = run_script(
             *("publish_results.py", "--runs", "runs.csv", "--accuracy", "accuracy.csv"),
             *("--cached", "cached", "--reference", REFERENCE),
@@ -251,7 +251,7 @@ def test_publishing_says_what_it_added_replaced_and_kept(tmp_path, run_script):
 
 def test_publishing_refuses_tables_that_do_not_belong_together(tmp_path, run_script):
     records.write_table(records.runs_table([make_record(seed=0)]), tmp_path / "runs.csv")
-    records.write_table(records.accuracy_table([make_record(seed=1)]), tmp_path / "accuracy.csv")
+    records.write_accuracy(records.accuracy_table([make_record(seed=1)]), tmp_path / "accuracy.csv")
     result = run_script(
         *("publish_results.py", "--runs", "runs.csv", "--accuracy", "accuracy.csv"),
         *("--cached", "cached", "--reference", REFERENCE),

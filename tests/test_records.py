@@ -255,17 +255,29 @@ def test_a_seed_cannot_count_twice():
 def test_tables_survive_a_csv(tmp_path, count):
     # pandas would read this label as missing and the digest of make_record as a number.
     everything = [make_record(label="None", seed=seed) for seed in range(count)]
-    for make, read in (
-        (records.runs_table, records.read_runs),
-        (records.accuracy_table, records.read_accuracy),
+    for make, write, read in (
+        (records.runs_table, records.write_table, records.read_runs),
+        (records.accuracy_table, records.write_accuracy, records.read_accuracy),
     ):
         table = make(everything)
-        records.write_table(table, tmp_path / "table.csv")
+        write(table, tmp_path / "table.csv")
         pd.testing.assert_frame_equal(read(tmp_path / "table.csv"), table)
 
 
+def test_gaps_in_accuracy_matrices_survive_a_csv_of_a_row_for_each_task_learned(tmp_path):
+    record = make_record(tasks=4)
+    record["scenarios"]["cl1"]["accuracy"][2] = [None, 55.5, None, 60.25]
+    record["scenarios"]["cl3"]["task_inference"][3][1] = None
+    table = records.accuracy_table([record])
+    records.write_accuracy(table, tmp_path / "table.csv")
+    pd.testing.assert_frame_equal(records.read_accuracy(tmp_path / "table.csv"), table)
+    lines = (tmp_path / "table.csv").read_text().splitlines()
+    assert len(lines) == 1 + 5 + 4  # of CL1 from before any task on, of CL3, which has nothing there
+    assert "nan 55.5 nan 60.25" in lines[4]
+
+
 def test_a_table_of_something_else_is_refused(tmp_path):
-    records.write_table(records.accuracy_table([make_record()]), tmp_path / "table.csv")
+    records.write_accuracy(records.accuracy_table([make_record()]), tmp_path / "table.csv")
     with pytest.raises(ValueError, match=r"table\.csv.*Allowed.*mean_final"):
         records.read_runs(tmp_path / "table.csv")
 

@@ -55,7 +55,7 @@ def test_lines_over_the_tasks_stand_at_the_means_and_bands_at_the_deviations(acc
 
 
 def test_the_scripts_write_table_and_figure_by_task_with_runs_on_redrawn_tasks_in_place(accuracy, tmp_path, run_script):  # noqa: F811
-    records.write_table(records.accuracy_table(accuracy), tmp_path / "accuracy.csv")
+    records.write_accuracy(records.accuracy_table(accuracy), tmp_path / "accuracy.csv")
     names = {kind: tmp_path / f"long.{kind}" for kind in ("csv", "md", "png", "pdf")}
     done = run_script(
         "compare_tasks.py",

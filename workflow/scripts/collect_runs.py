@@ -1,4 +1,4 @@
-"""Turn the records of many runs into two tidy tables: one row a run and scenario, one row an accuracy.
+"""Turn the records of many runs into two tidy tables: one of runs, one of accuracies.
 
     python workflow/scripts/collect_runs.py --experiments config/experiments/split_mnist.yaml \\
         --records results/runs --runs results/tables/runs.csv --accuracy results/tables/accuracy.csv
@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hnetcl.records import accuracy_table, read_record, runs_table, write_table
+from hnetcl.records import accuracy_table, read_record, runs_table, write_accuracy, write_table
 from hnetcl.spec import RunSpec, load_experiment
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--experiments", nargs="+", metavar="YAML", help="take only runs of these, as they are now")
     parser.add_argument("--records", nargs="+", required=True, help="records of training runs, or folders of them")
     parser.add_argument("--runs", required=True, metavar="CSV", help="written: one row a run and scenario")
-    parser.add_argument("--accuracy", required=True, metavar="CSV", help="written: one row an accuracy")
+    parser.add_argument("--accuracy", required=True, metavar="CSV", help="written: one row a run and row of its accuracy matrices")
     arguments = parser.parse_args()
 
     specs = expected_specs(arguments.experiments) if arguments.experiments else None
@@ -46,7 +46,7 @@ def main() -> None:
     if not records:
         sys.exit(f"collect_runs: no record of a finished run in {', '.join(arguments.records)}.")
     write_table(runs_table(records), arguments.runs)
-    write_table(accuracy_table(records), arguments.accuracy)
+    write_accuracy(accuracy_table(records), arguments.accuracy)
 
 
 def expected_specs(files: list[str]) -> dict[str, RunSpec]:

@@ -32,7 +32,7 @@ TITLE_WIDTH, LEGEND_WIDTH = 40, 112  # as many characters as fit
 def main() -> None:
     """Read the accuracies, write tables and figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--accuracy", required=True, metavar="CSV", help="one row an accuracy")
+    parser.add_argument("--accuracy", required=True, metavar="CSV", help="written by collect_runs.py")
     parser.add_argument("--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show")
     parser.add_argument("--csv", required=True, help="written: one row a run and task")
     parser.add_argument("--markdown", required=True, help="written: means over the tasks as a table")

@@ -29,7 +29,7 @@ SMALLEST_CELL = 0.25  # inches that a number such as 99.8 needs
 def main() -> None:
     """Read the accuracies, write the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--accuracy", required=True, metavar="CSV", help="one row an accuracy")
+    parser.add_argument("--accuracy", required=True, metavar="CSV", help="written by collect_runs.py")
     parser.add_argument("--experiments", nargs="+", required=True, metavar="TITLE", help="in the order to show")
     parser.add_argument("--scenario", required=True, help="CL1, CL2 or CL3")
     parser.add_argument("--png", required=True, help="written: the figure, 300 dpi")

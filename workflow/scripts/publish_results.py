@@ -41,7 +41,7 @@ def main() -> None:
     cached_accuracy = records.read_accuracy(accuracy_file) if accuracy_file.exists() else fresh_accuracy[:0]
     runs = records.replace_runs(cached_runs, fresh_runs)
     records.write_table(runs, runs_file)
-    records.write_table(records.replace_runs(cached_accuracy, fresh_accuracy), accuracy_file)
+    records.write_accuracy(records.replace_runs(cached_accuracy, fresh_accuracy), accuracy_file)
     published = as_published(runs, dict(arguments.published_as))
     verdicts = compare(published, read_reference(arguments.reference), arguments.margin)
     records.write_table(verdicts, arguments.cached / "verdicts.csv")

@@ -65,6 +65,9 @@ ACCURACY_COLUMNS = _KEY_TYPES | {
     "task_inference": "float64",
 }
 
+# In a file a row holds all tasks, from the first on, separated by blanks: a quarter of the size.
+_PACKED_COLUMNS = _KEY_TYPES | {"after_task": "int64", "accuracy": "str", "task_inference": "str"}
+
 HNET_METHODS, BASELINES, BOUNDS = map(labels, ("hypernetwork", "baseline", "bound"))
 
 
@@ -137,8 +140,25 @@ def read_runs(path: str | Path) -> pd.DataFrame:
 
 
 def read_accuracy(path: str | Path) -> pd.DataFrame:
-    """Read a table that was made by `accuracy_table`."""
-    return _read_table(path, ACCURACY_COLUMNS)
+    """Read a table that was made by `accuracy_table` and written by `write_accuracy`."""
+    packed = _read_table(path, _PACKED_COLUMNS)
+    accuracy, inferred = (packed[name].str.split() for name in ("accuracy", "task_inference"))
+    inferred = [part if isinstance(part, list) else ["nan"] * len(accuracy[row]) for row, part in inferred.items()]
+    rows = packed.assign(accuracy=accuracy, task_inference=inferred).explode(["accuracy", "task_inference"])
+    rows["task"] = rows.groupby(level=0).cumcount() + 1
+    return _typed(rows, ACCURACY_COLUMNS).dropna(subset="accuracy").reset_index(drop=True)
+
+
+def write_accuracy(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table of `accuracy_table` as CSV, one row for each run, scenario and ``after_task``."""
+    rows: dict[tuple, dict[int, tuple[float, float]]] = {}
+    for *key, task, accuracy, inferred in table[list(ACCURACY_COLUMNS)].itertuples(index=False, name=None):
+        rows.setdefault(tuple(key), {})[task] = accuracy, inferred
+    packed = []
+    for key, by_task in rows.items():
+        every = zip(*(by_task.get(task, (np.nan, np.nan)) for task in range(1, max(by_task) + 1)), strict=True)
+        packed.append([*key, *(None if np.isnan(part).all() else " ".join(map(str, part)) for part in every)])
+    write_table(pd.DataFrame(packed, columns=list(_PACKED_COLUMNS)), path)
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:
@@ -286,7 +306,7 @@ def _matrix(result: Mapping[str, Any], key: str) -> np.ndarray:
     return np.array(result[key], dtype=float)
 
 
-def _typed(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+def _typed(rows: list[dict[str, Any]] | pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns)).astype(dict(columns))
 
 
