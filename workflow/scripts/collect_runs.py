@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--experiments", nargs="+", metavar="YAML", help="take only runs of these, as they are now")
     parser.add_argument("--records", nargs="+", required=True, help="records of training runs, or folders of them")
     parser.add_argument("--runs", required=True, metavar="CSV", help="written: one row a run and scenario")
-    parser.add_argument("--accuracy", required=True, metavar="CSV", help="written: one row a run and row of its accuracy matrices")
+    parser.add_argument("--accuracy", required=True, metavar="CSV", help="written: one line a row of their matrices")
     arguments = parser.parse_args()
 
     specs = expected_specs(arguments.experiments) if arguments.experiments else None
