@@ -90,6 +90,8 @@ def test_a_collection_costs_the_least_time_of_each_kind_of_training_times_its_se
         ("SplitMNIST", "HNET+R", "CL1", 2, 9500.0, 100.0, 1, 1, "cpu"),  # beside other work
         *(("SplitMNIST", "SI", s, 1, 700.0, 20.0, 4, 2, "cpu") for s in every),  # 360 s of a core a seed
         ("SplitMNIST", "SI", "CL1", 2, 36.0, 0.0, 1, 1, "NVIDIA H200"),
+        ("SplitMNIST", "SI", "CL2", 2, 1.0, 0.0, 1, 1, "cpu (bf16)"),
+        ("SplitMNIST", "SI", "CL3", 2, 1.0, 0.0, 1, 2, "cpu, then NVIDIA H200"),
     )
     row, seeds = costs(runs, "split_mnist")
     trainings = len(list(load("split_mnist").trainings()))

@@ -35,7 +35,7 @@ def random_gradients(dtype):
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize(
     "dtype, tolerance, at_hand",
-    [(torch.float64, 1e-12, True), (torch.float32, 3e-6, True), (torch.float32, 3e-5, False)],
+    [(torch.float64, 1e-12, True), (torch.float32, 3e-6, True), (torch.float32, 5e-6, False)],
 )
 def test_look_ahead_is_the_step_torch_then_takes(settings, dtype, tolerance, at_hand, monkeypatch):
     monkeypatch.setattr(optimiser, "_is_at_hand", lambda number: at_hand)  # False: as on a GPU
@@ -82,18 +82,29 @@ def test_look_ahead_changes_neither_parameters_nor_gradients_nor_later_steps():
         assert torch.equal(parameter, twin.parameters[name])
 
 
+def test_look_ahead_is_bit_for_bit_the_step_that_follows():
+    torch.manual_seed(0)
+    ours, _, _ = make_pair(torch.float32)
+    for _ in range(5):
+        gradients = random_gradients(torch.float32)
+        found = ours.look_ahead(gradients)
+        ours.step(gradients)
+        for name, parameter in ours.parameters.items():
+            assert torch.equal(found[name], parameter)
+
+
 def test_look_ahead_writes_to_the_place_it_is_given():
     torch.manual_seed(0)
     ours, _, _ = make_pair(torch.float32)
     for _ in range(2):
         gradient = random_gradients(torch.float32)
-        wide = torch.zeros(2, 10, 6)
-        place = wide[:, :5]
+        wide = torch.zeros(4, 5, 6)
+        place = wide[:2]
         returned = ours.look_ahead(gradient, {"layer": place})
         assert returned["layer"].data_ptr() == place.data_ptr()
         for name, value in ours.look_ahead(gradient).items():
             assert torch.equal(returned[name], value)
-        assert not wide[:, 5:].any()
+        assert not wide[2:].any()
         ours.step(gradient)
 
 

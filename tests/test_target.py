@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from hnetcl import device
 from hnetcl.target import TargetMLP
 
 ACTIVATIONS = {"relu": torch.relu, "elu": functional.elu, "sigmoid": torch.sigmoid}
@@ -62,6 +63,23 @@ def test_gradients_are_those_of_plain_linear_layers_and_zero_for_surplus(target,
         assert not by_both[0][:, target.num_weights :].any()
         (by_flat,) = torch.autograd.grad(loss, flat)
         assert torch.equal(by_flat, by_both[0])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("outputs", [slice(None), slice(4, 6)])
+def test_gradients_of_large_networks_in_float32_are_those_of_autograd(precision, outputs):
+    device.choose_device("cpu", precision)
+    torch.manual_seed(0)
+    target, runs = TargetMLP((200, 100, 50, 20)), 3
+    flat = (random_weights(target, runs, surplus=7).float() / 10).requires_grad_()
+    x = torch.randn(runs, 64, 200, requires_grad=True)
+    found, expected = (
+        torch.autograd.grad(logits.square().sum(), (flat, x))
+        for logits in (target.generated_logits(flat, x, outputs), target.logits(target.unpack(flat), x, outputs))
+    )
+    device.choose_device("cpu")
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).norm() < (2e-2 if precision == "bf16" else 1e-5) * theirs.norm()
 
 
 @settings(max_examples=30, deadline=None)

@@ -58,13 +58,16 @@ def main() -> None:
 
 
 def seconds_of_seeds(runs: pd.DataFrame) -> pd.Series:
-    """Return the least seconds that training and testing one seed took, by experiment, method, scenario, processor."""
+    """Return the least seconds that training and testing one seed took, by experiment, method, scenario, processor.
+
+    Runs on a CPU at a reduced precision, or on one device after another, are neither's time.
+    """
     times = (runs["training_seconds"] + runs["evaluation_seconds"]) / runs["seeds_in_pack"]
     # A core's time: a training on two threads took two cores.
-    on_cpu = runs["device"].str.startswith("cpu")
+    on_cpu = runs["device"] == "cpu"
     times = times.where(~on_cpu, times * runs["threads"])
-    processor = on_cpu.map({True: "cpu", False: "gpu"}).rename("processor")
-    return times.groupby([runs["experiment"], runs["method"], runs["scenario"], processor]).min()
+    processor = runs["device"].map(lambda device: None if "cpu" in device else "gpu").mask(on_cpu, "cpu")
+    return times.groupby([runs["experiment"], runs["method"], runs["scenario"], processor.rename("processor")]).min()
 
 
 def seconds_of(experiment: Experiment, method: str, training: str, measured: pd.Series, processor: str) -> float:

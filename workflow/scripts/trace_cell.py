@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from hnetcl.records import read_record, read_runs
+from hnetcl.records import THEN, read_record, read_runs
 from hnetcl.spec import ConfigurationError, Experiment, RunSpec, load_experiments, validate
 from hnetcl.tables import build_table
 from hnetcl.verdicts import as_published, compare, read_reference, summarise
@@ -116,13 +116,14 @@ def account(runs: pd.DataFrame, experiments: dict[str, Experiment], records: Pat
             "On the same processor the same code repeats a run bit for bit, given as many threads and the same seeds "
             "at once; elsewhere, and on a GPU, rounding differs."
         )
-        run = next(runs.itertuples())
-        pack = pack_of(run, runs)
-        lines += [
-            "",
-            f"To repeat seed {' '.join(map(str, pack))}, in one way or the other:",
-            *commands(specs[0], run, pack),
-        ]
+        whole = [both for both in zip(runs.itertuples(), specs, strict=True) if both[1] and THEN not in both[0].device]
+        if not whole:
+            lines.append("After a stop they went on on another device: no one command repeats that.")
+        else:
+            run, spec = whole[0]
+            pack = pack_of(run, runs)
+            seeds = " ".join(map(str, pack))
+            lines += ["", f"To repeat seed {seeds}, in one way or the other:", *commands(spec, run, pack)]
     return "\n".join(lines)
 
 

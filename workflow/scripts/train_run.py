@@ -151,9 +151,9 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
         where = device.choose_device(arguments.device, arguments.matmul_precision)
     except (data.DatasetError, ValueError) as error:
         raise RunError(str(error)) from error
+    device.prepare_process(arguments.threads)
     # Its code is that which runs, whatever is committed while it does.
     process = provenance.describe_process(device.describe_device(where), arguments.threads)
-    device.prepare_process(arguments.threads)
     sequence = TaskSequence(first, seeds, dataset, where)
     method = METHODS[first.method].load()(first, sequence)
     name = f"{first.title} {first.label} {first.training} seed {'+'.join(map(str, seeds))}"

@@ -37,7 +37,7 @@ def choose_device(name: str, matmul_precision: str = "float32") -> torch.device:
         precision = "tf32" if matmul_precision == "tf32" else "ieee"
         torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = precision
     else:
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16" if matmul_precision == "bf16" else "none"
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16" if matmul_precision == "bf16" else "ieee"
     return torch.device(name)
 
 

@@ -56,17 +56,13 @@ class Adam:
         """Return what the parameters of ``gradients`` would be after one step on them; nothing else changes.
 
         This is the published preview, Adam with its present moments and bias correction: a step taken on copies.
-        ``out`` holds where the result is to be written, for those parameters that it names.
+        ``out`` holds where the result is to be written, contiguous, for those of these parameters that it names.
         """
         copies = [{name: torch.empty_like(part[name]) for name in gradients} for part in self._state]
-        out = out or {}
-        copies[0].update({name: place for name, place in out.items() if place.is_contiguous()})
+        copies[0].update(out or {})
         for copy, part in zip(copies, self._state, strict=True):
             torch._foreach_copy_(list(copy.values()), [part[name] for name in copy])
         self._take_step(copies, gradients)
-        for name, place in out.items():
-            if copies[0][name] is not place:  # the kernel needs a tensor in one piece
-                copies[0][name] = place.copy_(copies[0][name])
         return copies[0]
 
     @torch.no_grad()

@@ -65,7 +65,10 @@ ACCURACY_COLUMNS = _KEY_TYPES | {
     "task_inference": "float64",
 }
 
-# In a file a row holds all tasks, from the first on, separated by blanks: a quarter of the size.
+# Stands between what a run was trained with before a stop and after it.
+THEN = ", then "
+
+# In a file a row holds all tasks, from the first on, separated by blanks: a third of the size.
 _PACKED_COLUMNS = _KEY_TYPES | {"after_task": "int64", "accuracy": "str", "task_inference": "str"}
 
 HNET_METHODS, BASELINES, BOUNDS = map(labels, ("hypernetwork", "baseline", "bound"))
@@ -284,7 +287,7 @@ def _run_row(record: Record, scenario: str, result: Mapping[str, Any]) -> dict[s
 def _in_order(provenance: Mapping[str, Any], key: str) -> str | None:
     """Return what a run was trained with, one after the other where a stop came between; None where it is not known."""
     values = [process.get(key) for process in (*provenance.get("earlier", []), provenance)]
-    return ", then ".join(dict.fromkeys(filter(None, values))) or None
+    return THEN.join(dict.fromkeys(filter(None, values))) or None
 
 
 def _accuracy_rows(record: Record, scenario: str, result: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

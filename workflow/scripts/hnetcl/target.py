@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hnetcl.clock import Clock
 from hnetcl.layers import ACTIVATIONS, BACKWARD, linear
@@ -60,7 +61,10 @@ class Target(ABC):
         """Apply the network to ``x [R, B, inputs]``; only the units ``outputs`` of the last layer are computed."""
 
     def generated_logits(self, flat: Tensor, x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
-        """Apply the network whose weights are ``flat [R, n]``, see ``unpack``, as ``logits`` does."""
+        """Apply the network whose weights are ``flat [R, n]``, see ``unpack``, as ``logits`` does.
+
+        It can be derived once, no gradient of a gradient.
+        """
         return self.logits(self.unpack(flat), x, outputs, mode)
 
     def initial_statistics(self, runs: int, like: Tensor) -> list[Tensor]:
@@ -205,6 +209,7 @@ class _GeneratedMLP(torch.autograd.Function):
         return logits.transpose(1, 2).contiguous()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, by_logits):
         flat, *columns = ctx.saved_tensors
         return *ctx.target._by_flat(flat, columns, ctx.outputs, by_logits, ctx.needs_input_grad[1]), None, None
