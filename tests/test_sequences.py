@@ -48,10 +48,28 @@ def test_lines_over_the_tasks_stand_at_the_means_and_bands_at_the_deviations(acc
         for method, line in zip(("HNET+ENT", "SI"), ax.lines, strict=True):
             seeds = table[(table["experiment"] == "Long") & (table["method"] == method)].groupby("task")[measure]
             assert np.allclose(line.get_ydata(), seeds.mean())
-            assert line.get_label() == f"{method} (n=3)"
+            assert line.get_label() == method
+        assert ax.get_title().endswith("task (n=3)")
     (lower, *_) = [path.vertices for path in final.collections[0].get_paths()]
     seeds = table[(table["experiment"] == "Long") & (table["method"] == "HNET+ENT")].groupby("task")["final"]
     assert lower[:, 1].min() == pytest.approx((seeds.mean() - seeds.std()).min())
+
+
+def test_every_method_of_every_panel_is_in_the_legend_and_a_panel_says_how_many_seeds_it_has():
+    few = [make_record("Short", "HNET+ENT", 1, ("cl1",), tasks=2)]
+    many = [make_record("Long", label, seed, ("cl1",), tasks=4) for label in ("HNET+ENT", "SI") for seed in (1, 2)]
+    more = [make_record("Long", "DGR+distill", 1, ("cl1",), tasks=4)]
+    table = compare_tasks.by_task(records.accuracy_table([*few, *many, *more]))
+    with style.figure_style():
+        figure = compare_tasks.draw(table, ["Short", "Long"])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["HNET+ENT", "SI", "DGR+distill"]
+    drawn = {line.get_label(): line.get_color() for ax in figure.axes for line in ax.lines}
+    assert {t.get_text(): h.get_color() for t, h in zip(legend.texts, legend.get_lines(), strict=True)} == drawn
+    short, _, long, _ = (" ".join(ax.get_title().splitlines()[1:]) for ax in figure.axes)
+    assert short == "after the last task (n=1)"
+    assert long == "after the last task (n=1: DGR+distill; n=2: HNET+ENT, SI)"
+    assert "4 tasks (Long), 2 tasks (Short)" in " ".join(figure.get_supxlabel().split())
 
 
 def test_the_scripts_write_table_and_figure_by_task_with_runs_on_redrawn_tasks_in_place(accuracy, tmp_path, run_script):  # noqa: F811

@@ -11,9 +11,12 @@ With --variants the experiments are files of variants, "TITLE, VARIANT", and a v
 
 import argparse
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -105,35 +108,55 @@ def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
     ]
     figure = Figure(figsize=(style.TEXT_WIDTH, 0.8 + PANEL_HEIGHT * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(DRAWN), squeeze=False)
+    colours = style.method_colours(sorted(table["method"].unique(), key=method_rank))
+    legend: dict[str, Artist] = {}
     for (title, scenario), row in zip(rows, axes, strict=True):
         own = table[(table["experiment"] == title) & (table["scenario"] == scenario)]
         for (measure, when), ax in zip(DRAWN.items(), row, strict=True):
-            draw_panel(ax, own, measure)
-            name = textwrap.fill(f"{title}, {scenario}", TITLE_WIDTH)
-            ax.set(title=f"{name}\n{when}", xlabel="Task", xlim=(0.5, own["tasks"].max() + 0.5))
+            legend |= draw_panel(ax, own, measure, colours)
+            lines = (f"{title}, {scenario}", f"{when} ({seeds_of(own)})")
+            ax.set(title="\n".join(textwrap.fill(line, TITLE_WIDTH) for line in lines))
+            ax.set(xlabel="Task", xlim=(0.5, own["tasks"].max() + 0.5))
         row[0].set_ylabel("Test accuracy (%)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    labels = [method for method in colours if method in legend]
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(len(labels), LEGEND_WIDTH // (max(map(len, labels)) + 6))
+        [legend[method] for method in labels],
+        labels,
+        loc="outside upper center",
+        ncols=min(len(labels), LEGEND_WIDTH // (max(map(len, labels)) + 6)),
     )
+    lengths = table.groupby("tasks", sort=False)["experiment"].unique()
+    names = [f"{tasks} tasks" + f" ({'; '.join(own)})" * (len(lengths) > 1) for tasks, own in lengths.items()]
     style.add_note(
         figure,
-        f"Mean over n seeds, band: standard deviation over seeds. Length of the sequence: "
-        f"{', '.join(str(n) for n in table['tasks'].unique())} tasks." + not_run,
+        f"Mean over n seeds, band: standard deviation over seeds. Length of the sequence: {', '.join(names)}."
+        + not_run,
     )
     return figure
 
 
-def draw_panel(ax: Axes, table: pd.DataFrame, measure: str) -> None:
-    """Draw one measure of one experiment over the tasks, a line a method."""
-    methods = sorted(table["method"].unique(), key=method_rank)
-    for method, colour in style.method_colours(methods).items():
-        own = table[table["method"] == method].pivot(index="task", columns="seed", values=measure)
-        mean, deviation = own.mean(axis=1), own.std(axis=1).fillna(0)
-        ax.plot(
-            own.index, mean, color=colour, marker=".", markersize=3, linewidth=1, label=f"{method} (n={own.shape[1]})"
-        )
-        ax.fill_between(own.index, mean - deviation, np.minimum(mean + deviation, 100), color=colour, alpha=0.25, lw=0)
+def seeds_of(table: pd.DataFrame) -> str:
+    """Say how many seeds each method of one experiment was run with."""
+    counts = table.groupby("method")["seed"].nunique()
+    if counts.nunique() == 1:
+        return f"n={counts.iloc[0]}"
+    by_count = {n: sorted(counts.index[counts == n], key=method_rank) for n in sorted(counts.unique())}
+    return "; ".join(f"n={n}: {', '.join(methods)}" for n, methods in by_count.items())
+
+
+def draw_panel(ax: Axes, table: pd.DataFrame, measure: str, colours: Mapping[str, Any]) -> dict[str, Artist]:
+    """Draw one measure of one experiment over the tasks, a line a method; return the lines by method."""
+    lines = {}
+    for method in colours:
+        if (table["method"] == method).any():
+            own = table[table["method"] == method].pivot(index="task", columns="seed", values=measure)
+            mean, deviation = own.mean(axis=1), own.std(axis=1).fillna(0)
+            top = np.minimum(mean + deviation, 100)
+            (lines[method],) = ax.plot(
+                own.index, mean, color=colours[method], marker=".", markersize=3, linewidth=1, label=method
+            )
+            ax.fill_between(own.index, mean - deviation, top, color=colours[method], alpha=0.25, lw=0)
+    return lines
 
 
 if __name__ == "__main__":
