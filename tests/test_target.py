@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from hnetcl import device
 from hnetcl.target import TargetMLP
 
 ACTIVATIONS = {"relu": torch.relu, "elu": functional.elu, "sigmoid": torch.sigmoid}
@@ -43,43 +42,21 @@ def test_logits_are_those_of_plain_linear_layers(target, runs, samples, surplus)
     flat = random_weights(target, runs, surplus)
     x = torch.randn(runs, samples, target.sizes[0], dtype=torch.float64)
     expected = torch.stack([plain_network(target, f, xs) for f, xs in zip(flat, x, strict=True)])
-    for found in (target.logits(target.unpack(flat), x), target.generated_logits(flat, x)):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(target.logits(target.unpack(flat), x), expected, rtol=1e-12, atol=1e-12)
 
 
 @settings(max_examples=30, deadline=None)
-@given(targets(), st.integers(1, 3), st.integers(0, 3), st.data())
-def test_gradients_are_those_of_plain_linear_layers_and_zero_for_surplus(target, runs, surplus, data):
-    first = data.draw(st.integers(0, target.sizes[-1] - 1))
+@given(targets(), st.integers(0, 3), st.data())
+def test_gradients_are_those_of_plain_linear_layers_and_zero_for_surplus(target, surplus, data):
+    runs, first = 2, data.draw(st.integers(0, target.sizes[-1] - 1))
     outputs = slice(first, data.draw(st.integers(first + 1, target.sizes[-1])))
     flat = random_weights(target, runs, surplus).requires_grad_()
-    x = torch.randn(runs, 4, target.sizes[0], dtype=torch.float64, requires_grad=True)
+    x = torch.randn(runs, 4, target.sizes[0], dtype=torch.float64)
+    (found,) = torch.autograd.grad(target.logits(target.unpack(flat), x, outputs).square().sum(), flat)
     plain = torch.stack([plain_network(target, f, xs)[:, outputs] for f, xs in zip(flat, x, strict=True)])
-    expected = torch.autograd.grad(plain.square().sum(), (flat, x))
-    for logits in (target.logits(target.unpack(flat), x, outputs), target.generated_logits(flat, x, outputs)):
-        loss = logits.square().sum()
-        by_both = torch.autograd.grad(loss, (flat, x), retain_graph=True)
-        torch.testing.assert_close(by_both, expected, rtol=1e-11, atol=1e-12)
-        assert not by_both[0][:, target.num_weights :].any()
-        (by_flat,) = torch.autograd.grad(loss, flat)
-        assert torch.equal(by_flat, by_both[0])
-
-
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("outputs", [slice(None), slice(4, 6)])
-def test_gradients_of_large_networks_in_float32_are_those_of_autograd(precision, outputs):
-    device.choose_device("cpu", precision)
-    torch.manual_seed(0)
-    target, runs = TargetMLP((200, 100, 50, 20)), 3
-    flat = (random_weights(target, runs, surplus=7).float() / 10).requires_grad_()
-    x = torch.randn(runs, 64, 200, requires_grad=True)
-    found, expected = (
-        torch.autograd.grad(logits.square().sum(), (flat, x))
-        for logits in (target.generated_logits(flat, x, outputs), target.logits(target.unpack(flat), x, outputs))
-    )
-    device.choose_device("cpu")
-    for ours, theirs in zip(found, expected, strict=True):
-        assert (ours - theirs).norm() < (2e-2 if precision == "bf16" else 1e-5) * theirs.norm()
+    (expected,) = torch.autograd.grad(plain.square().sum(), flat)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+    assert not found[:, target.num_weights :].any()
 
 
 @settings(max_examples=30, deadline=None)

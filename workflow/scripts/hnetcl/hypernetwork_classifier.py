@@ -78,7 +78,7 @@ class HypernetworkClassifier:
         """One iteration of section 2.1: the task's gradient, then the protected step. Return the loss, ``[R]``."""
         weights = self._trainer.weights(iteration)
         mode = Mode(True, self._statistics[self._task], self._masks[iteration])
-        logits = self.target.generated_logits(weights, batch.x, self.outputs.head(self._task), mode)
+        logits = self.target.logits(self.target.unpack(weights), batch.x, self.outputs.head(self._task), mode)
         loss = cross_entropy(logits, batch.labels)
         self._trainer.step(*torch.autograd.grad(loss.sum(), weights), iteration)
         return loss.detach()

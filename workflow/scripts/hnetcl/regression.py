@@ -148,7 +148,7 @@ class Trainer:
         trainer.begin_task(embedding)
         for iteration, indices in enumerate(self._batches(len(task.train_x), number)):
             weights = trainer.weights(iteration)
-            outputs = self.target.generated_logits(weights, task.train_x[indices].unsqueeze(2))
+            outputs = self.target.logits(self.target.unpack(weights), task.train_x[indices].unsqueeze(2))
             loss = self._loss(outputs, task.train_y[indices])
             trainer.step(*torch.autograd.grad(loss.sum(), weights), iteration)
 

@@ -176,7 +176,7 @@ class HypernetworkVAE(Generator):
         latent, mean, log_variance = encode(self.encoder, x, self._noise["encoder noise"][iteration])
         latent = torch.cat([latent, self._conditions[self._task].expand(*latent.shape[:2], -1)], dim=2)
         weights = self._trainer.weights(iteration)
-        logits = self.decoder.generated_logits(weights, latent)
+        logits = self.decoder.logits(self.decoder.unpack(weights), latent)
         loss = vae_loss(logits, x, mean, log_variance).mean(1)
         gradients = named_gradients(loss, {"decoder": weights, **self.encoder.weights})
         by_decoder = gradients.pop("decoder")

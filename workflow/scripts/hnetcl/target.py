@@ -9,10 +9,9 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hnetcl.clock import Clock
-from hnetcl.layers import ACTIVATIONS, BACKWARD, linear
+from hnetcl.layers import ACTIVATIONS, linear
 from hnetcl.streams import UniformNoise
 
 
@@ -59,13 +58,6 @@ class Target(ABC):
     @abstractmethod
     def logits(self, weights: Sequence[Tensor], x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
         """Apply the network to ``x [R, B, inputs]``; only the units ``outputs`` of the last layer are computed."""
-
-    def generated_logits(self, flat: Tensor, x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
-        """Apply the network whose weights are ``flat [R, n]``, see ``unpack``, as ``logits`` does.
-
-        It can be derived once, no gradient of a gradient.
-        """
-        return self.logits(self.unpack(flat), x, outputs, mode)
 
     def initial_statistics(self, runs: int, like: Tensor) -> list[Tensor]:
         """Return means 0 and variances 1 of every batch normalisation in turn, each ``[R, channels]``."""
@@ -131,45 +123,14 @@ class TargetMLP(Target):
 
     def logits(self, weights: Sequence[Tensor], x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
         """See ``Target``; training and test time are the same."""
-        return self._layers(weights, x, outputs)[-1].transpose(1, 2).contiguous()
-
-    def generated_logits(self, flat: Tensor, x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
-        """See ``Target``."""
-        return _GeneratedMLP.apply(flat, x, self, outputs)
-
-    def _layers(self, weights: Sequence[Tensor], x: Tensor, outputs: slice) -> list[Tensor]:
-        """Return the input and what every layer returns, the last one ``outputs`` alone, each ``[R, units, B]``.
-
-        Samples are columns, so that the gradient of a weight comes out in the weight's own memory layout.
-        """
         activation = ACTIVATIONS[self.activation]
         *hidden, (weight, bias) = zip(weights[::2], weights[1::2], strict=True)
-        columns = [x.transpose(1, 2)]
+        # Samples are columns inside, so that the gradient of a weight comes out in the weight's own memory layout.
+        columns = x.transpose(1, 2)
         for w, b in hidden:
-            columns.append(activation(torch.baddbmm(b.unsqueeze(2), w, columns[-1])))
-        return [*columns, torch.baddbmm(bias[:, outputs].unsqueeze(2), weight[:, outputs], columns[-1])]
-
-    def _by_flat(
-        self, flat: Tensor, columns: Sequence[Tensor], outputs: slice, by_logits: Tensor, by_x: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return a loss's gradients by ``flat`` and, if asked for, by x, from that by the logits ``[R, B, units]``.
-
-        ``columns`` are x and what the hidden layers returned. What was not used has gradient 0.
-        """
-        by_flat = torch.empty_like(flat)
-        weights, gradients = self.unpack(flat), self.unpack(by_flat)
-        by_flat[:, self.num_weights - gradients[-2][0].numel() - gradients[-1][0].numel() :].zero_()
-        by_output = by_logits.transpose(1, 2)
-        for layer in range(len(columns) - 1, -1, -1):
-            units = outputs if layer == len(columns) - 1 else slice(None)
-            weight, by_weight, by_bias = (x[:, units] for x in (weights[2 * layer], *gradients[2 * layer :][:2]))
-            torch.bmm(by_output, columns[layer].transpose(1, 2), out=by_weight)
-            torch.sum(by_output, 2, out=by_bias)
-            if layer or by_x:
-                by_output = weight.transpose(1, 2) @ by_output
-            if layer:
-                by_output = BACKWARD[self.activation](by_output, columns[layer])
-        return by_flat, by_output.transpose(1, 2) if by_x else None
+            columns = activation(torch.baddbmm(b.unsqueeze(2), w, columns))
+        columns = torch.baddbmm(bias[:, outputs].unsqueeze(2), weight[:, outputs], columns)
+        return columns.transpose(1, 2).contiguous()
 
     def layer_by_layer(self, weights: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return each layer's input ``[R, B, in]`` and pre-activation ``[R, B, out]``; the last one is the logits."""
@@ -193,23 +154,3 @@ class TargetMLP(Target):
             squares = d.detach().square()
             sums += [squares.transpose(1, 2) @ a.detach().square(), squares.sum(1)]
         return sums
-
-
-class _GeneratedMLP(torch.autograd.Function):
-    """``TargetMLP.logits`` with weights in one vector, whose gradient is written in place, part by part.
-
-    Autograd derives each tensor's for itself and lays them end to end: a pass over a vector as large as the network.
-    """
-
-    @staticmethod
-    def forward(ctx, flat, x, target, outputs):
-        *columns, logits = target._layers(target.unpack(flat), x, outputs)
-        ctx.save_for_backward(flat, *columns)
-        ctx.target, ctx.outputs = target, outputs
-        return logits.transpose(1, 2).contiguous()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, by_logits):
-        flat, *columns = ctx.saved_tensors
-        return *ctx.target._by_flat(flat, columns, ctx.outputs, by_logits, ctx.needs_input_grad[1]), None, None
