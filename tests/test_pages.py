@@ -32,6 +32,7 @@ PLANNED = [
     "snakemake --cores all results/figures/split_mnist_plane.png --config results_source=compute",
     "snakemake --cores all entropy entropy_test --config results_source=compute",
     "snakemake --cores all separate --config results_source=compute",
+    "snakemake --cores all long --config results_source=compute",
     "snakemake --cores all compression --config results_source=compute",
     "snakemake --cores all ablations --config results_source=compute",
     "snakemake --cores all transfer --config results_source=compute",

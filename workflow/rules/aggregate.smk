@@ -265,12 +265,13 @@ PAGE_TABLES = [
     "cost",
     "gpu_packs",
     "long_sequences",
+    "long",
     "compression",
     "ablations",
     "transfer",
 ]
-# Made of results/cached/runs.csv, and beside it for those who look for one figure's numbers only.
-DERIVED_TABLES = ["compression", "ablations"]
+# Made of runs.csv and accuracy.csv, and beside them for those who look for one figure's numbers only.
+DERIVED_TABLES = ["long", "compression", "ablations"]
 
 
 # What the README and the pages beside it show of the results, so that it can be no older than results/cached.
@@ -290,6 +291,7 @@ rule readme:
                 "toy",
                 "split_mnist_plane",
                 "benchmark",
+                "long_tasks",
                 "compression_values",
                 "ablations_variants",
                 "transfer_tasks",
