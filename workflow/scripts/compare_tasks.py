@@ -29,7 +29,7 @@ from hnetcl.verdicts import add_published_as, as_published
 MEASURES = ["final", "during", "before"]
 DRAWN = {"final": "after the last task", "during": "right after the task"}
 PANEL_HEIGHT = 1.9  # inches
-TITLE_WIDTH, LEGEND_WIDTH = 40, 112  # as many characters as fit
+TITLE_WIDTH, LEGEND_WIDTH = 44, 112  # as many characters as fit
 
 
 def main() -> None:

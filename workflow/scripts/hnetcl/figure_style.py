@@ -127,7 +127,7 @@ def split_by_run(table: pd.DataFrame, experiments: list[str]) -> tuple[list[str]
     if not run:
         raise ValueError(f"no run to draw of the experiments {experiments}. Allowed: {sorted(present)}.")
     absent = [title for title in experiments if title not in present]
-    return run, f" Not run: {', '.join(absent)}." if absent else ""
+    return run, f" Not run: {'; '.join(absent)}." if absent else ""
 
 
 def add_note(figure: Figure, text: str) -> None:
