@@ -55,14 +55,19 @@ class Adam:
     def look_ahead(self, gradients: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return what the parameters of ``gradients`` would be after one step on them; nothing else changes.
 
-        This is the published preview, Adam with its present moments and bias correction: a step taken on copies.
-        ``out`` holds where the result is to be written, contiguous, for those of these parameters that it names.
+        This is the published preview, Adam with its present moments and bias correction (Kingma & Ba 2015, algorithm 1):
+        a step taken on copies. ``out`` holds where the result is to be written, for those parameters that it names.
         """
         copies = [{name: torch.empty_like(part[name]) for name in gradients} for part in self._state]
-        copies[0].update(out or {})
+        places = {name: out[name] for name in gradients if name in (out or {})}
+        # The fused kernel takes a parameter to lie in one piece, whether it does or not.
+        copies[0].update({name: place for name, place in places.items() if place.is_contiguous()})
         for copy, part in zip(copies, self._state, strict=True):
             torch._foreach_copy_(list(copy.values()), [part[name] for name in copy])
         self._take_step(copies, gradients)
+        for name, place in places.items():
+            if copies[0][name] is not place:
+                copies[0][name] = place.copy_(copies[0][name])
         return copies[0]
 
     @torch.no_grad()

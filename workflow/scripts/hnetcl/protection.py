@@ -115,10 +115,11 @@ class ProtectedHypernetwork:
         """Return the shared parameters one step of the task's ``gradients`` ahead, as they are where that is off."""
         if not self._settings.get("look_ahead", True):
             return {name: value.detach() for name, value in self.hypernetwork.shared.items()}
-        place = {}
-        if isinstance(self._regulariser, ExactRegulariser) and self._regulariser.output_workspace.is_contiguous():
-            place = {"output": self._regulariser.output_workspace}
-        return self._adam.look_ahead({name: gradients[name] for name in self.hypernetwork.shared}, place)
+        exact = isinstance(self._regulariser, ExactRegulariser)
+        return self._adam.look_ahead(
+            {name: gradients[name] for name in self.hypernetwork.shared},
+            {"output": self._regulariser.output_workspace} if exact else {},
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, in the middle of a task too."""

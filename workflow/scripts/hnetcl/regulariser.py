@@ -193,10 +193,7 @@ class ExactRegulariser(OutputRegulariser):
 
     @property
     def output_workspace(self) -> Tensor:
-        """Where the shifted output layer may be written to save a copy, ``[R, h + 1, chunk_size]``.
-
-        Contiguous for a single run.
-        """
+        """Where the shifted output layer may be written to save a copy, ``[R, h + 1, chunk_size]``."""
         return self._stacked[:, : self._stacked.shape[1] // 2]
 
     @torch.no_grad()
