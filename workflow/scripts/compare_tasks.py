@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -109,22 +108,18 @@ def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
     figure = Figure(figsize=(style.TEXT_WIDTH, 0.8 + PANEL_HEIGHT * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(DRAWN), squeeze=False)
     colours = style.method_colours(sorted(table["method"].unique(), key=method_rank))
-    legend: dict[str, Artist] = {}
     for (title, scenario), row in zip(rows, axes, strict=True):
         own = table[(table["experiment"] == title) & (table["scenario"] == scenario)]
         for (measure, when), ax in zip(DRAWN.items(), row, strict=True):
-            legend |= draw_panel(ax, own, measure, colours)
+            draw_panel(ax, own, measure, colours)
             lines = (f"{title}, {scenario}", f"{when} ({seeds_of(own)})")
             ax.set(title="\n".join(textwrap.fill(line, TITLE_WIDTH) for line in lines))
             ax.set(xlabel="Task", xlim=(0.5, own["tasks"].max() + 0.5))
         row[0].set_ylabel("Test accuracy (%)")
-    labels = [method for method in colours if method in legend]
-    figure.legend(
-        [legend[method] for method in labels],
-        labels,
-        loc="outside upper center",
-        ncols=min(len(labels), LEGEND_WIDTH // (max(map(len, labels)) + 6)),
-    )
+    drawn = {line.get_label(): line for ax in axes.flat for line in ax.lines}
+    labels = [method for method in colours if method in drawn]
+    columns = min(len(labels), LEGEND_WIDTH // (max(map(len, labels)) + 6))
+    figure.legend([drawn[method] for method in labels], labels, loc="outside upper center", ncols=columns)
     lengths = table.groupby("tasks", sort=False)["experiment"].unique()
     names = [f"{tasks} tasks" + f" ({'; '.join(own)})" * (len(lengths) > 1) for tasks, own in lengths.items()]
     style.add_note(
@@ -144,19 +139,14 @@ def seeds_of(table: pd.DataFrame) -> str:
     return "; ".join(f"n={n}: {', '.join(methods)}" for n, methods in by_count.items())
 
 
-def draw_panel(ax: Axes, table: pd.DataFrame, measure: str, colours: Mapping[str, Any]) -> dict[str, Artist]:
-    """Draw one measure of one experiment over the tasks, a line a method; return the lines by method."""
-    lines = {}
-    for method in colours:
-        if (table["method"] == method).any():
-            own = table[table["method"] == method].pivot(index="task", columns="seed", values=measure)
-            mean, deviation = own.mean(axis=1), own.std(axis=1).fillna(0)
-            top = np.minimum(mean + deviation, 100)
-            (lines[method],) = ax.plot(
-                own.index, mean, color=colours[method], marker=".", markersize=3, linewidth=1, label=method
-            )
-            ax.fill_between(own.index, mean - deviation, top, color=colours[method], alpha=0.25, lw=0)
-    return lines
+def draw_panel(ax: Axes, table: pd.DataFrame, measure: str, colours: Mapping[str, Any]) -> None:
+    """Draw one measure of one experiment over the tasks, a line a method."""
+    for method in sorted(table["method"].unique(), key=method_rank):
+        own = table[table["method"] == method].pivot(index="task", columns="seed", values=measure)
+        mean, deviation = own.mean(axis=1), own.std(axis=1).fillna(0)
+        colour, top = colours[method], np.minimum(mean + deviation, 100)
+        ax.plot(own.index, mean, color=colour, marker=".", markersize=3, linewidth=1, label=method)
+        ax.fill_between(own.index, mean - deviation, top, color=colour, alpha=0.25, lw=0)
 
 
 if __name__ == "__main__":
