@@ -55,8 +55,8 @@ class Adam:
     def look_ahead(self, gradients: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return what the parameters of ``gradients`` would be after one step on them; nothing else changes.
 
-        This is the published preview, Adam with its present moments and bias correction (Kingma & Ba 2015, algorithm 1):
-        a step taken on copies. ``out`` holds where the result is to be written, for those parameters that it names.
+        This is the published preview, Adam with its present moments and bias correction (Kingma & Ba 2015, algorithm
+        1): a step taken on copies. ``out`` holds where the result is to be written, for those parameters that it names.
         """
         copies = [{name: torch.empty_like(part[name]) for name in gradients} for part in self._state]
         places = {name: out[name] for name in gradients if name in (out or {})}
