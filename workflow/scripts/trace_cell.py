@@ -84,7 +84,7 @@ def cell_lines(runs: pd.DataFrame, margin: float, arguments: argparse.Namespace)
 def account(runs: pd.DataFrame, experiments: dict[str, Experiment], records: Path) -> str:
     """Return the runs as a table, then what to know of their settings, records and data, and how to repeat one."""
     specs = [configured_spec(experiments[run.own_title], run) for run in runs.itertuples()]
-    paths = [record_path(records, spec) if spec else None for spec in specs]
+    paths = [records / spec.folder / spec.record_name if spec else None for spec in specs]
     rows = [
         {
             "seed": run.seed,
@@ -136,11 +136,6 @@ def configured_spec(experiment: Experiment, run: tuple) -> RunSpec | None:
     return None
 
 
-def record_path(records: Path, spec: RunSpec) -> Path:
-    """Return where the workflow puts the record of ``spec``."""
-    return records / spec.experiment / spec.method / spec.training / f"seed-{spec.seed}.json"
-
-
 def is_record_of(path: Path, run: tuple) -> bool:
     """Whether the file is the record that ``run`` was read from."""
     if not path.exists():
@@ -163,11 +158,10 @@ def commands(spec: RunSpec, run: tuple, pack: list[int]) -> list[str]:
     dataset = f"results/datasets/{spec.dataset}.npz"
     device = "cpu" if run.device.startswith("cpu") else "cuda"
     precision = next((p for name, p in {"(TF32)": "tf32", "(bf16": "bf16"}.items() if name in run.device), None)
-    target = record_path(Path("results/runs"), spec)
+    target = f"results/runs/{spec.folder}/{spec.record_name}"
     if len(pack) > 1:
-        folder = record_path(Path("results/packs"), spec).parent
-        target = folder / f"seeds-{'-'.join(map(str, pack))}.txt"
-    repeated = record_path(Path("results/repeated"), spec).parent
+        target = f"results/packs/{spec.folder}/seeds-{'-'.join(map(str, pack))}.txt"
+    repeated = f"results/repeated/{spec.folder}"
     return [
         f"  snakemake --cores {run.threads} {target} --config device={device} train_threads={run.threads}"
         + (f" matmul_precision={precision}" if precision else ""),

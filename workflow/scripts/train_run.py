@@ -99,10 +99,10 @@ def main() -> None:
         if missing:
             train_pack(missing, arguments, stop)
         for spec in specs:
-            record_path(arguments.records, spec).touch()  # a record that was kept counts as made anew
+            (arguments.records / spec.record_name).touch()  # a record that was kept counts as made anew
         if arguments.manifest:
             with written_whole(arguments.manifest) as aside:
-                aside.write_text("".join(f"{record_path(arguments.records, spec)}\n" for spec in specs))
+                aside.write_text("".join(f"{arguments.records / spec.record_name}\n" for spec in specs))
     except RunStoppedError as stopped:
         log.info("%s", stopped)
         print(f"train_run: {stopped}", file=sys.stderr)
@@ -122,16 +122,10 @@ def configure_logging(path: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(message)s", datefmt="%F %T")
 
 
-def record_path(folder: Path, spec: RunSpec) -> Path:
-    """Return where the record of ``spec`` belongs."""
-    return folder / f"seed-{spec.seed}.json"
-
-
 def has_record(folder: Path, spec: RunSpec) -> bool:
     """Whether the record of just this specification is there already."""
-    path = record_path(folder, spec)
     try:
-        return json.loads(path.read_text())["spec_hash"] == spec.hash
+        return json.loads((folder / spec.record_name).read_text())["spec_hash"] == spec.hash
     except (OSError, ValueError, KeyError):
         return False
 
@@ -157,8 +151,7 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
     sequence = TaskSequence(first, seeds, dataset, where)
     method = METHODS[first.method].load()(first, sequence)
     name = f"{first.title} {first.label} {first.training} seed {'+'.join(map(str, seeds))}"
-    checkpoint = arguments.checkpoints / first.experiment / first.method / first.training
-    checkpoint /= f"seed-{'-'.join(map(str, seeds))}.pt"
+    checkpoint = arguments.checkpoints / first.folder / f"seed-{'-'.join(map(str, seeds))}.pt"
     lengths = [sequence.schedule.iterations(t, seen=method.trains_on_seen_tasks) for t in range(sequence.num_tasks)]
     with ProgressReport(name, lengths, arguments.progress) as report:
         try:
@@ -204,8 +197,8 @@ def train_pack(specs: list[RunSpec], arguments: argparse.Namespace, stop: StopRe
             },
             "provenance": provenance.describe(progress.processes, dataset.name, sequence.dataset_sha256),
         }
-        records.write_record(record_path(arguments.records, spec), record)
-        remove_leftovers(record_path(arguments.records, spec))
+        records.write_record(arguments.records / spec.record_name, record)
+        remove_leftovers(arguments.records / spec.record_name)
     checkpoint.unlink(missing_ok=True)
     remove_leftovers(checkpoint)
 

@@ -115,6 +115,16 @@ class RunSpec:
         """Hash of all that decides the numbers."""
         return specification_hash(self.as_dict())
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the training's files, below that of all records or checkpoints."""
+        return Path(self.experiment, self.method, self.training)
+
+    @property
+    def record_name(self) -> str:
+        """Name of the record's file in its folder."""
+        return f"seed-{self.seed}.json"
+
 
 @dataclass(frozen=True)
 class Experiment:
