@@ -142,6 +142,12 @@ def test_the_table_by_value_has_a_row_a_run_of_the_variants(runs):
         compare_values.by_value(runs, "Nothing", {}, "ratio")
 
 
+def test_numbers_of_the_table_by_value_have_four_digits_and_no_exponent(runs):
+    table = compare_values.by_value(runs, "Study", {"Study, weak": 10000.0, "Study, strong": 0.95476}, "strength")
+    rows = compare_values.markdown(table, "strength").splitlines()
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| 0.9548", "| 10000"]
+
+
 def test_points_by_value_stand_at_the_means_on_a_logarithmic_axis(runs, tmp_path, run_script):  # noqa: F811
     table = compare_values.by_value(runs, "Study", {"Study, weak": 0.1, "Study, strong": 10.0}, "beta")
     with style.figure_style():

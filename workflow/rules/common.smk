@@ -290,7 +290,10 @@ def values(wildcards):
     """Arguments of compare_values.py: the variants' title, what their number is called, and the numbers."""
     settings = config["collections"][wildcards.collection]
     numbers = variant_values(wildcards.collection, settings, EXPERIMENTS)
-    name = "ratio" if numbers is None else settings["values_of"].removeprefix("methods.")
+    if numbers is None:
+        name = "ratio"
+    else:  # of methods.online_ewc.strength.cl1, strength
+        name = next(part for part in reversed(settings["values_of"].split(".")) if part not in ("cl1", "cl2", "cl3"))
     return {
         "title": family_titles(wildcards.collection),
         "name": name,

@@ -67,7 +67,8 @@ def markdown(table: pd.DataFrame, name: str) -> str:
     rows = []
     for (method, scenario, value), own in table.groupby(["method", "scenario", name]):
         cells = [estimate(own[measure].mean(), own[measure].sem()) for measure in MEASURES]
-        rows.append([f"{value:.4g}", f"{method}, {scenario}", str(len(own)), *cells])
+        number = np.format_float_positional(value, precision=4, fractional=False, trim="-")
+        rows.append([number, f"{method}, {scenario}", str(len(own)), *cells])
     return markdown_rows(head, rows) + "\n"
 
 
