@@ -62,6 +62,7 @@ DEFAULTS = {
 # Another value, which must make a difference, and what else it takes to make one.
 OTHERS = {
     "mean_over_classes": (True, {}),
+    "model": ("gan", {}),
     "perfect_replay": (True, {}),
     "reference": ("present", {}),
     "look_ahead": (False, {}),

@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from conftest import REPLAY, tensors_of
 from hnetcl.layers import distillation
-from hnetcl.replay import HypernetworkVAE, PlainVAE, vae_loss, with_replay
+from hnetcl.replay import HypernetworkGAN, HypernetworkVAE, PlainVAE, vae_loss, with_replay
 from hnetcl.streams import NormalNoise
 from hnetcl.tasks import TaskSequence
 
@@ -97,8 +97,8 @@ def make_generator(make_spec, dataset):
     def make(kind=HypernetworkVAE, seeds=(1, 2), **changes):
         spec = make_spec(changes={f"optimisation.{key}": value for key, value in changes.items()})
         sequence = TaskSequence(spec, list(seeds), dataset)
-        if kind is HypernetworkVAE:
-            return HypernetworkVAE(REPLAY, sequence, spec.optimisation), sequence
+        if kind is not PlainVAE:
+            return kind(REPLAY, sequence, spec.optimisation), sequence
         return PlainVAE(4, (8, 7), sequence, spec.optimisation), sequence
 
     return make
@@ -138,8 +138,13 @@ def decoder_of(generator, run, task):
     return ordinary(tensors)
 
 
-def test_replayed_images_are_drawn_by_the_earlier_tasks_decoders_as_they_were_before_the_task(make_generator):
-    generator, sequence = make_generator()
+@pytest.mark.parametrize(
+    ("kind", "grey"), [(HypernetworkVAE, torch.sigmoid), (HypernetworkGAN, lambda logits: (1 + logits.tanh()) / 2)]
+)
+def test_replayed_images_are_drawn_by_the_earlier_tasks_decoders_as_they_were_before_the_task(
+    make_generator, kind, grey
+):
+    generator, sequence = make_generator(kind)
     learn(generator, sequence, [0])
     before = [decoder_of(generator, run, 0) for run in range(2)]
     learn(generator, sequence, [1])
@@ -148,9 +153,9 @@ def test_replayed_images_are_drawn_by_the_earlier_tasks_decoders_as_they_were_be
     assert x.shape == (2, 8, sequence.num_inputs) and (tasks == 0).all()
     for run in range(2):
         condition = torch.eye(5)[0].expand(8, -1)
-        expected = before[run](torch.cat([noise[run, 0], condition], dim=1)).sigmoid()
+        expected = grey(before[run](torch.cat([noise[run, 0], condition], dim=1)))
         torch.testing.assert_close(x[run], expected, rtol=1e-5, atol=1e-6)
-        now = decoder_of(generator, run, 0)(torch.cat([noise[run, 0], condition], dim=1)).sigmoid()
+        now = grey(decoder_of(generator, run, 0)(torch.cat([noise[run, 0], condition], dim=1)))
         assert not torch.allclose(now, expected, rtol=1e-4, atol=1e-5)  # it did move while the task was learned
 
 
@@ -229,6 +234,39 @@ def test_learning_lowers_the_replay_models_loss(make_generator):
     before = loss() - grey
     learn(generator, sequence, [0], iterations=150)
     assert (loss() - grey < before * 2 / 3).all()
+
+
+def test_discriminator_and_decoder_take_the_steps_of_their_losses_in_turn(make_generator, monkeypatch):
+    # Adam's first step is -lr sign(gradient); the decoder's gradient is caught where it is handed over.
+    generator, sequence = make_generator(HypernetworkGAN, epsilon=1.0e-12)
+    learn(generator, sequence, [0], iterations=3)
+    generator.begin_task(1)
+    x = sequence.training_stage(1, seen=False, iterations=1, batch_size=8)[0].x
+    run, condition = 1, torch.eye(5)[1].expand(8, -1)
+    decoder = decoder_of(generator, run, 1)
+    noise = NormalNoise([1, 2], "decoder noise", 1, shape=(2, 8, 4), device="cpu")[0][run]
+
+    def discriminator():
+        return ordinary([value[run] for value in generator.discriminator.weights.values()])
+
+    before, cross_entropy = discriminator(), nn.functional.binary_cross_entropy
+    real = before(2 * x[run] - 1).sigmoid()
+    fake = before(decoder(torch.cat([noise[0], condition], dim=1)).tanh().detach()).sigmoid()
+    loss = cross_entropy(real, torch.full((8, 1), 0.9)) + cross_entropy(fake, torch.zeros(8, 1))
+    gradients = torch.autograd.grad(loss, list(before.parameters()))
+
+    handed_over = []
+    monkeypatch.setattr(generator._trainer, "step", lambda by_weights, iteration: handed_over.append(by_weights))
+    generator.step(x, 8, 0.0, 0)
+    after = discriminator()
+    for then, now, gradient in zip(before.parameters(), after.parameters(), gradients, strict=True):
+        clear = gradient.abs() > 1e-7
+        torch.testing.assert_close((now - then)[clear], -0.01 * gradient.sign()[clear], rtol=1e-2, atol=1e-5)
+    fooled = after(decoder(torch.cat([noise[1], condition], dim=1)).tanh()).sigmoid()
+    expected = torch.autograd.grad(cross_entropy(fooled, torch.ones(8, 1)), list(decoder.parameters()))
+    flat = torch.cat([gradient.flatten() for gradient in expected])
+    torch.testing.assert_close(handed_over[0][run][: len(flat)], flat, rtol=1e-4, atol=1e-7)
+    assert (handed_over[0][run][len(flat) :] == 0).all()  # the surplus of the last chunk
 
 
 # ---- the generator of deep generative replay ----------------------------------------------------------------------

@@ -360,6 +360,24 @@ def test_confidence_is_measured_as_the_method_infers(build):
             assert of_task.loc[network + 1, column] == pytest.approx(share, abs=1e-3), column
 
 
+@pytest.mark.parametrize("model", ["vae", "gan"])
+def test_a_replay_model_learns_by_an_adam_of_its_own_where_it_has_settings_of_one(build, model):
+    def first_task(section):
+        adam = {f"{section}.{key}": value for key, value in (("learning_rate", 0.03), ("betas", [0.5, 0.8])) if section}
+        method, sequence = build("hnet_r", {"methods.hnet_r.replay.model": model} | adam)
+        learn(method, sequence, [0])
+        state = tensors_of(method.state_dict())
+        return [{name: state[name] for name in state if part in name} for part in ("generator", "classifiers")]
+
+    def same(first, second):
+        assert first and first.keys() == second.keys()
+        return all(torch.equal(value, second[name]) for name, value in first.items())
+
+    (generator, classifier), own, everywhere = map(first_task, ("", "methods.hnet_r.replay", "optimisation"))
+    assert same(own[0], everywhere[0]) and not same(own[0], generator)
+    assert same(own[1], classifier) and not same(everywhere[1], classifier)
+
+
 def test_perfect_replay_shows_each_earlier_tasks_own_training_images_equally_often(build):
     method, sequence = build("hnet_r", changes={"methods.hnet_r.perfect_replay": True})
     images = {

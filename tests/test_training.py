@@ -40,6 +40,7 @@ VARIANTS = {
     "ewc": ("ewc", "cl2", {}),
     "si": ("si", "cl1", {}),
     "hnet_r": ("hnet_r", "cl1-cl2-cl3", {}),
+    "hnet_r gan": ("hnet_r", "cl1-cl2-cl3", {"methods.hnet_r.replay.model": "gan"}),
     "hnet_tir": ("hnet_tir", "cl1-cl2-cl3", {}),
     "dgr": ("dgr", "cl1-cl2-cl3", {}),
     "dgr_distill": ("dgr_distill", "cl1-cl2-cl3", {}),

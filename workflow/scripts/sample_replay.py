@@ -17,7 +17,7 @@ import torch
 
 from hnetcl import data, device, provenance
 from hnetcl.files import written_whole
-from hnetcl.replay import HypernetworkVAE
+from hnetcl.replay import hypernetwork_generator
 from hnetcl.spec import ConfigurationError, load_experiment
 from hnetcl.streams import NormalNoise
 from hnetcl.tasks import TaskSequence
@@ -58,7 +58,7 @@ def main() -> None:
 
 def draw_samples(spec, sequence: TaskSequence) -> np.ndarray:
     """Return grey values 0..255, ``[2, tasks, images, side, side]``: right after each task, and at the end."""
-    generator = HypernetworkVAE(spec.settings["replay"], sequence, spec.optimisation)
+    generator = hypernetwork_generator(spec.settings["replay"], sequence, spec.optimisation)
     tasks, settings = sequence.num_tasks - 1, spec.optimisation
     shape = (tasks, IMAGES, spec.settings["replay"]["latent"])
     noise = NormalNoise(sequence.seeds, "samples", shape=shape, device=sequence.device)[0]

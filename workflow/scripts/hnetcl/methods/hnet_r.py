@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from hnetcl.layers import cross_entropy, distillation
 from hnetcl.methods.generative_replay import GenerativeReplay
-from hnetcl.replay import HypernetworkVAE, RealReplay
+from hnetcl.replay import RealReplay, hypernetwork_generator
 
 
 class HypernetworkReplay(GenerativeReplay):
@@ -22,7 +22,7 @@ class HypernetworkReplay(GenerativeReplay):
         """See ``GenerativeReplay``."""
         if self.spec.settings.get("perfect_replay", False):
             return RealReplay(self.sequence, self.spec.optimisation)
-        return HypernetworkVAE(self.spec.settings["replay"], self.sequence, self.spec.optimisation)
+        return hypernetwork_generator(self.spec.settings["replay"], self.sequence, self.spec.optimisation)
 
     def replay_share(self):
         """The same however many tasks there are."""

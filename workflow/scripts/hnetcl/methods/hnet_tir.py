@@ -16,7 +16,7 @@ from hnetcl.layers import cross_entropy, named_gradients
 from hnetcl.methods.inference import labels_of_tasks
 from hnetcl.methods.interface import Method, Prediction
 from hnetcl.networks import TrainedNetwork
-from hnetcl.replay import HypernetworkVAE, with_replay
+from hnetcl.replay import hypernetwork_generator, with_replay
 
 
 class HypernetworkTaskInference(Method):
@@ -38,7 +38,7 @@ class HypernetworkTaskInference(Method):
             "inference network",
             sequence.device,
         )
-        self.generator = HypernetworkVAE(spec.settings["replay"], sequence, spec.optimisation)
+        self.generator = hypernetwork_generator(spec.settings["replay"], sequence, spec.optimisation)
 
     def _classifier(self, scenario: str) -> HypernetworkClassifier:
         return self.classifiers["cl2" if scenario == "cl2" else "cl1"]
