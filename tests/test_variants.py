@@ -95,7 +95,7 @@ def test_images_are_shown_where_they_belong(run_script, tmp_path):  # noqa: F811
         for task in range(3):
             images[moment, task] = 100 * moment + 10 * task + 1
     spec = {"title": "Tiny", "label": "HNET+R", "seed": 4}
-    figure = plot_replay_samples.draw(images, spec)
+    figure = plot_replay_samples.draw([(images, spec)])
     for task, ax in enumerate(figure.axes[:3]):
         canvas = ax.images[0].get_array()
         assert canvas.shape == (11, 23)

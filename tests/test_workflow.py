@@ -100,7 +100,7 @@ def test_an_interpreter_that_cannot_import_torch_draws_every_table_and_figure(cl
             "tables": [".csv", "_verdicts.csv", ".md", ".html", ".tex"],
             "figures": [
                 f"_{figure}.{kind}"
-                for figure in ("final_accuracy", "accuracy_matrix", "replay_samples_split_mnist")
+                for figure in ("final_accuracy", "accuracy_matrix", "replay_samples")
                 for kind in ("png", "pdf")
             ],
         }.items()
@@ -124,7 +124,7 @@ def test_the_report_is_one_page_with_a_chapter_that_holds_all_of_table_1(clone):
     with zipfile.ZipFile(clone / "report.zip") as report:
         page = report.read("report/report.html").decode()
         packed = {Path(name).name: report.read(name) for name in report.namelist() if "/data/" in name}
-    figures = ("final_accuracy", "accuracy_matrix", "replay_samples_split_mnist")
+    figures = ("final_accuracy", "accuracy_matrix", "replay_samples")
     artefacts = [f"results/figures/table1_{figure}.png" for figure in figures]
     artefacts += [f"results/tables/table1{end}" for end in (".html", ".csv", "_verdicts.csv")]
     for artefact in artefacts:
@@ -227,14 +227,21 @@ def test_an_experiment_that_does_not_exist_is_named_with_those_that_do(clone):
     assert "split_digits" in output
 
 
-def test_confidence_of_an_experiment_that_is_not_run_is_refused(clone):
+@pytest.mark.parametrize(
+    ("key", "wrong", "allowed"),
+    [
+        ("confidence_of", "split_mnist_entropy/relaesed", "split_mnist_entropy/released"),
+        ("samples_of", "split_mnist_entropy/released", "split_digits"),  # which has no replay
+    ],
+)
+def test_to_look_into_an_experiment_that_is_not_run_is_refused(clone, key, wrong, allowed):
     path = clone / "config" / "config.yaml"
     config = yaml.safe_load(path.read_text())
-    config["collections"]["entropy"]["confidence_of"] = "split_mnist_entropy/relaesed"
+    config["collections"]["entropy"][key] = wrong if key == "confidence_of" else ["split_mnist", wrong]
     path.write_text(yaml.safe_dump(config))
     code, output = snakemake(clone, "--cores", "1")
     assert code != 0
-    for word in ("collections.entropy.confidence_of", "'split_mnist_entropy/relaesed'", "split_mnist_entropy/released"):
+    for word in (f"collections.entropy.{key}", f"'{wrong}'", allowed):
         assert word in output
     assert "Traceback" not in output
 

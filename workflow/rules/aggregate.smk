@@ -245,8 +245,8 @@ rule publish:
         " && python workflow/scripts/publish_results.py --runs results/tables/finished_runs.csv"
         " --accuracy results/tables/finished_accuracy.csv --cached results/cached"
         " --reference config/reference.csv --margin {params.margin} --published-as {params.published_as:q}"
-        " && mkdir -p results/samples results/cached/replay_samples"
-        " && find results/samples -name '*_mnist.npz' -exec cp {{}} results/cached/replay_samples/ ';'"
+        " && mkdir -p results/samples results/cached/replay_samples && (cd results/samples"
+        " && find . -name '*.npz' -path '*_mnist*' -exec cp --parents {{}} ../cached/replay_samples/ ';')"
         " && find results/tables '(' -name '*_confidence.csv' -o -name toy.csv -o -name toy_curves.csv"
         " -o -name split_mnist_plane.npz ')'"
         " -exec cp {{}} results/cached/ ';'"
@@ -286,7 +286,7 @@ rule readme:
             "results/figures/{name}.png",
             name=[
                 "table1_final_accuracy",
-                "table1_replay_samples_split_mnist",
+                "table1_replay_samples",
                 "entropy_confidence",
                 "toy",
                 "split_mnist_plane",

@@ -50,13 +50,14 @@ def configured_experiments():
         experiments = load_experiments("config/experiments", sorted(files))
         require_distinct_titles(experiments.values())
         for collection, settings in config["collections"].items():
-            named = settings.get("confidence_of")
-            measured = [name for name, e in experiments.items() if "hnet_ent" in e.settings["methods"]]
-            if named is not None and named not in measured:
-                raise ConfigurationError(
-                    f"config/config.yaml: collections.{collection}.confidence_of = '{named}' is not allowed. Allowed: "
-                    f"an experiment of a collection that runs hnet_ent, {', '.join(measured)}."
-                )
+            for key, method in (("confidence_of", "hnet_ent"), ("samples_of", "hnet_r")):
+                named = settings.get(key, [])
+                measured = [name for name, e in experiments.items() if method in e.settings["methods"]]
+                for wrong in {*([named] if isinstance(named, str) else named)} - {*measured}:
+                    raise ConfigurationError(
+                        f"config/config.yaml: collections.{collection}.{key} = '{wrong}' is not allowed. Allowed: an "
+                        f"experiment of a collection that runs {method}, {', '.join(measured)}."
+                    )
             if settings.get("layout") in ("variants", "values"):
                 whole = [file for file in settings["experiments"] if file in experiments]  # variants: FILE/VARIANT
                 if whole:
@@ -252,10 +253,10 @@ def confidence_file(wildcards):
     return f"results/{kind}/{wildcards.collection}_confidence.csv"
 
 
-def samples_file(wildcards):
-    """Images drawn by a replay model: cached, or from a training of that model alone."""
-    cached = collection_source(wildcards.collection) == "cached"
-    return f"results/{'cached/replay_samples' if cached else 'samples'}/{wildcards.experiment}.npz"
+def samples_files(wildcards):
+    """Images drawn by the replay models of a collection: cached, or from trainings of those models alone."""
+    folder = "cached/replay_samples" if collection_source(wildcards.collection) == "cached" else "samples"
+    return [f"results/{folder}/{name}.npz" for name in config["collections"][wildcards.collection]["samples_of"]]
 
 
 def first_training_hash(experiment, method, seeds):
@@ -309,15 +310,9 @@ def table_files(name):
 
 def figure_files(name):
     """Figures of a collection."""
-    # The order of a permuted image's pixels is no sight: only split sequences show what is replayed.
-    samples = [
-        f"replay_samples_{e}"
-        for e in collection_experiments(name)
-        if "hnet_r" in EXPERIMENTS[e].settings["methods"] and EXPERIMENTS[e].settings["sequence"]["kind"] == "split"
-    ]
-    figures = ["final_accuracy", "accuracy_matrix", *samples] if layout(name) == "methods" else [layout(name)]
-    if "confidence_of" in config["collections"][name]:
-        figures.append("confidence")
+    figures = ["final_accuracy", "accuracy_matrix"] if layout(name) == "methods" else [layout(name)]
+    beside = {"samples_of": "replay_samples", "confidence_of": "confidence"}
+    figures += [figure for key, figure in beside.items() if key in config["collections"][name]]
     return [f"results/figures/{name}_{figure}.{kind}" for figure in figures for kind in ("png", "pdf")]
 
 

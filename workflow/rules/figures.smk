@@ -59,23 +59,23 @@ rule plot_accuracy_matrix:
 
 rule plot_replay_samples:
     input:
-        samples=samples_file,
+        samples=samples_files,
         script="workflow/scripts/plot_replay_samples.py",
         code=RESULTS_CODE,
     output:
         png=report(
-            "results/figures/{collection}_replay_samples_{experiment}.png",
+            "results/figures/{collection}_replay_samples.png",
             caption="../report/replay_samples.rst",
             category=collection_chapter,
-            labels={"artefact": "4 figure: digits drawn by the replay model"},
+            labels={"artefact": "4 figure: digits drawn by the replay models"},
         ),
-        pdf="results/figures/{collection}_replay_samples_{experiment}.pdf",
+        pdf="results/figures/{collection}_replay_samples.pdf",
     log:
-        "results/logs/plot_replay_samples/{collection}_{experiment}.log",
+        "results/logs/plot_replay_samples/{collection}.log",
     conda:
         "../../envs/results.yaml"
     message:
-        "Drawing what the replay model of {wildcards.experiment} draws"
+        "Drawing what the replay models of {wildcards.collection} draw"
     shell:
         "python {input.script} --samples {input.samples} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
 

@@ -299,7 +299,7 @@ MODELS = {"vae": HypernetworkVAE, "gan": HypernetworkGAN}
 def hypernetwork_generator(
     settings: Mapping[str, Any], sequence: TaskSequence, optimisation: OptimisationSpec
 ) -> HypernetworkGenerator:
-    """Return the replay model that ``settings``, ``replay`` of a method, ask for, with an Adam of its own if they do."""
+    """Return the replay model that ``settings``, ``replay`` of a method, ask for, with its own Adam if they do."""
     own = {key: settings[key] for key in ("learning_rate", "betas") if key in settings}
     return MODELS[settings.get("model", "vae")](settings, sequence, replace(optimisation, **own))
 
