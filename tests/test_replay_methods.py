@@ -25,10 +25,12 @@ T = 2.0  # temperature of distillation
 
 @pytest.fixture
 def build(make_spec, dataset):
-    """Return a method and its sequence for a pack of seeds."""
+    """Return a method, with the replay model named after it if there is one, and its sequence for a pack of seeds."""
 
     def make(name, changes=None, seeds=(1, 2), training=ALL):
-        spec = make_spec(name, training, {"optimisation.epsilon": 1.0e-3} | (changes or {}))
+        name, _, model = name.partition(" ")
+        changes = {f"methods.{name}.replay.model": model} | (changes or {}) if model else changes or {}
+        spec = make_spec(name, training, {"optimisation.epsilon": 1.0e-3} | changes)
         sequence = TaskSequence(spec, list(seeds), dataset)
         return METHODS[name].load()(spec, sequence), sequence
 
@@ -148,7 +150,7 @@ def test_the_first_task_is_learned_from_its_own_data_alone(build, name):
     torch.testing.assert_close(method.step(batch, 0)[0], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*REPLAYING, "hnet_tir"])
+@pytest.mark.parametrize("name", [*REPLAYING, "hnet_tir", "hnet_r gan", "hnet_tir gan"])
 def test_a_single_task_needs_no_replay(build, name):
     method, sequence = build(name, {"sequence.tasks": 1})
     learn(method, sequence, [0])
@@ -186,7 +188,7 @@ def test_scenarios_trained_side_by_side_do_not_touch_each_other(build):
             assert torch.equal(together.classifiers[scenario].weights[name], value)
 
 
-@pytest.mark.parametrize("name", [*REPLAYING, "hnet_tir"])
+@pytest.mark.parametrize("name", [*REPLAYING, "hnet_tir", "hnet_r gan", "hnet_tir gan"])
 @pytest.mark.parametrize("sequence_kind", ["split", "permuted"])
 def test_a_seed_in_a_pack_ends_as_it_does_alone(build, name, sequence_kind):
     changes = {"sequence": PERMUTED} if sequence_kind == "permuted" else {}

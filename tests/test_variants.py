@@ -95,14 +95,21 @@ def test_images_are_shown_where_they_belong(run_script, tmp_path):  # noqa: F811
         for task in range(3):
             images[moment, task] = 100 * moment + 10 * task + 1
     spec = {"title": "Tiny", "label": "HNET+R", "seed": 4}
-    figure = plot_replay_samples.draw([(images, spec)])
-    for task, ax in enumerate(figure.axes[:3]):
-        canvas = ax.images[0].get_array()
-        assert canvas.shape == (11, 23)
-        assert (canvas[:5, :5] == 10 * task + 1).all() and (canvas[6:, 6:11] == 100 + 10 * task + 1).all()
-    np.savez(tmp_path / "samples.npz", images=images, about=json.dumps({"spec": spec}))
+    more = np.concatenate([images, images, images], axis=1)
+    other = spec | {"title": "Tiny, adversarial"}
+    for models in ([(images, spec)], [(more, spec), (images, other)]):
+        figure = plot_replay_samples.draw(models)
+        shown = [ax for ax in figure.axes if ax.images]
+        for number, ax in enumerate(shown):
+            task, canvas = number % 3, ax.images[0].get_array()
+            assert canvas.shape == (11, 23)
+            assert (canvas[:5, :5] == 10 * task + 1).all() and (canvas[6:, 6:11] == 100 + 10 * task + 1).all()
+        assert len(shown) == sum(drawn.shape[1] for drawn, _ in models)
+    assert [block._suptitle.get_text() for block in figure.subfigs] == ["Tiny", "Tiny, adversarial"]
+    for name, (drawn, about) in zip("ab", models, strict=True):
+        np.savez(tmp_path / f"{name}.npz", images=drawn, about=json.dumps({"spec": about}))
+    samples = (tmp_path / "a.npz", tmp_path / "b.npz")
     done = run_script(
-        "plot_replay_samples.py",
-        *("--samples", tmp_path / "samples.npz", "--png", tmp_path / "s.png", "--pdf", tmp_path / "s.pdf"),
+        "plot_replay_samples.py", "--samples", *samples, "--png", tmp_path / "s.png", "--pdf", tmp_path / "s.pdf"
     )
     assert done.returncode == 0, done.stderr

@@ -246,7 +246,7 @@ rule publish:
         " --accuracy results/tables/finished_accuracy.csv --cached results/cached"
         " --reference config/reference.csv --margin {params.margin} --published-as {params.published_as:q}"
         " && mkdir -p results/samples results/cached/replay_samples && (cd results/samples"
-        " && find . -name '*.npz' -path '*_mnist*' -exec cp --parents {{}} ../cached/replay_samples/ ';')"
+        " && find . -name '[!.]*.npz' -path '*_mnist*' -exec cp --parents {{}} ../cached/replay_samples/ ';')"
         " && find results/tables '(' -name '*_confidence.csv' -o -name toy.csv -o -name toy_curves.csv"
         " -o -name split_mnist_plane.npz ')'"
         " -exec cp {{}} results/cached/ ';'"

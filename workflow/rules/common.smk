@@ -50,14 +50,10 @@ def configured_experiments():
         experiments = load_experiments("config/experiments", sorted(files))
         require_distinct_titles(experiments.values())
         for collection, settings in config["collections"].items():
-            for key, method in (("confidence_of", "hnet_ent"), ("samples_of", "hnet_r")):
-                named = settings.get(key, [])
-                measured = [name for name, e in experiments.items() if method in e.settings["methods"]]
-                for wrong in {*([named] if isinstance(named, str) else named)} - {*measured}:
-                    raise ConfigurationError(
-                        f"config/config.yaml: collections.{collection}.{key} = '{wrong}' is not allowed. Allowed: an "
-                        f"experiment of a collection that runs {method}, {', '.join(measured)}."
-                    )
+            require_measurable(collection, "confidence_of", settings.get("confidence_of"), experiments, "hnet_ent")
+            for name in settings.get("samples_of", []):
+                drawing = {n: e for n, e in experiments.items() if draws_digits(e)}
+                require_measurable(collection, "samples_of", name, drawing, "hnet_r")
             if settings.get("layout") in ("variants", "values"):
                 whole = [file for file in settings["experiments"] if file in experiments]  # variants: FILE/VARIANT
                 if whole:
@@ -72,6 +68,22 @@ def configured_experiments():
         return experiments, planes
     except ConfigurationError as error:
         raise WorkflowError(str(error)) from None
+
+
+def require_measurable(collection, key, named, experiments, method):
+    """Refuse an experiment, where one is named, that is not among those that run ``method``."""
+    measured = [name for name, e in experiments.items() if method in e.settings["methods"]]
+    if named is not None and named not in measured:
+        raise ConfigurationError(
+            f"config/config.yaml: collections.{collection}.{key} = '{named}' is not allowed. Allowed: an experiment of "
+            f"a collection that runs {method}, {', '.join(measured)}."
+        )
+
+
+def draws_digits(experiment):
+    """Whether HNET+R has a replay model whose images are a sight: the order of a permuted image's pixels is none."""
+    sequence, method = experiment.settings["sequence"], experiment.settings["methods"].get("hnet_r", {})
+    return sequence["kind"] == "split" and sequence["tasks"] > 1 and not method.get("perfect_replay", False)
 
 
 def variant_values(collection, settings, experiments):
@@ -130,6 +142,11 @@ def layout(name):
 def collections_of(wanted):
     """Names of the collections of a layout, as a pattern."""
     return "|".join(name for name in config["collections"] if layout(name) == wanted) or "(?!)"
+
+
+def collections_with(key):
+    """Names of the collections that have a key, as a pattern."""
+    return "|".join(name for name, settings in config["collections"].items() if key in settings) or "(?!)"
 
 
 def collection_source(name):

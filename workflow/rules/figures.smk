@@ -72,6 +72,8 @@ rule plot_replay_samples:
         pdf="results/figures/{collection}_replay_samples.pdf",
     log:
         "results/logs/plot_replay_samples/{collection}.log",
+    wildcard_constraints:
+        collection=collections_with("samples_of"),
     conda:
         "../../envs/results.yaml"
     message:
@@ -95,6 +97,8 @@ rule plot_confidence:
         pdf="results/figures/{collection}_confidence.pdf",
     log:
         "results/logs/plot_confidence/{collection}.log",
+    wildcard_constraints:
+        collection=collections_with("confidence_of"),
     conda:
         "../../envs/results.yaml"
     params:

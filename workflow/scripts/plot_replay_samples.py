@@ -1,7 +1,7 @@
 """Draw what replay models draw: two rows a task, right after it was learned and after the last task.
 
     python workflow/scripts/plot_replay_samples.py --samples results/cached/replay_samples/split_mnist.npz \\
-        --png results/figures/split_mnist_replay_samples.png --pdf results/figures/split_mnist_replay_samples.pdf
+        --png results/figures/table1_replay_samples.png --pdf results/figures/table1_replay_samples.pdf
 """
 
 import argparse
@@ -40,11 +40,9 @@ def draw(models: list[tuple[np.ndarray, dict]]) -> Figure:
     columns = 2 if max(images.shape[1] for images, _ in models) <= 6 else 3
     rows = [int(np.ceil(images.shape[1] / columns)) for images, _ in models]
     several = len(models) > 1
-    strip = 1.5 / columns
-    figure = Figure(
-        figsize=(style.TEXT_WIDTH, 0.35 + strip * sum(rows) + 0.25 * len(rows) * several), layout="constrained"
-    )
-    blocks = figure.subfigures(len(models), 1, squeeze=False, height_ratios=rows)[:, 0] if several else [figure]
+    heights = [1.5 / columns * count + 0.25 * several for count in rows]
+    figure = Figure(figsize=(style.TEXT_WIDTH, 0.35 + sum(heights)), layout="constrained")
+    blocks = figure.subfigures(len(models), 1, squeeze=False, height_ratios=heights)[:, 0] if several else [figure]
     for block, (images, spec), count in zip(blocks, models, rows, strict=True):
         axes = block.subplots(count, columns, squeeze=False)
         for ax in axes.flat[images.shape[1] :]:
@@ -52,12 +50,14 @@ def draw(models: list[tuple[np.ndarray, dict]]) -> Figure:
         for task, ax in enumerate(axes.flat[: images.shape[1]]):
             draw_task(ax, images[:, task], f"Task {task + 1}", named=task % columns == 0 or columns == 2)
         if several:
-            block.suptitle(spec["title"], fontsize=8)
-    names = dict.fromkeys(f"{spec['title']}, {spec['label']}, seed {spec['seed']}" for _, spec in models)
+            block.suptitle(spec["title"])
+    names = dict.fromkeys(
+        f"{'' if several else spec['title'] + ', '}{spec['label']}, seed {spec['seed']}" for _, spec in models
+    )
     style.add_note(
         figure,
         f"{'; '.join(names)}. Images in a column come from the same latent vector. "
-        "The model never learns from replay, and the last task is not learned.",
+        f"The model{'s' * several} never learn{'s' * (not several)} from replay, and the last task is not learned.",
     )
     return figure
 

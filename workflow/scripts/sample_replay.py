@@ -69,7 +69,8 @@ def draw_samples(spec, sequence: TaskSequence) -> np.ndarray:
             task, seen=False, iterations=settings.iterations, batch_size=settings.batch_size
         )
         for iteration in range(settings.iterations):
-            generator.step(stage[iteration].x, None, 0.0, iteration)
+            x = stage[iteration].x
+            generator.step(x, x.shape[1], 0.0, iteration)
         after.append(generator.draw(generator.decoders(range(task + 1)), noise[:, : task + 1])[0, task])
         log.info("learned to draw task %d of %d", task + 1, tasks)
     at_the_end = generator.draw(generator.decoders(range(tasks)), noise)[0]

@@ -228,11 +228,7 @@ class HypernetworkVAE(HypernetworkGenerator):
 
     def __init__(self, settings: Mapping[str, Any], sequence: TaskSequence, optimisation: OptimisationSpec):
         super().__init__(settings, sequence, optimisation, "encoder", 2 * settings["latent"])
-
-    @property
-    def encoder(self) -> TrainedNetwork:
-        """From an image to mean and log-variance of its latent vector."""
-        return self._plain
+        self.encoder = self._plain
 
     @property
     def _noise_shapes(self):
@@ -254,21 +250,18 @@ class HypernetworkVAE(HypernetworkGenerator):
 class HypernetworkGAN(HypernetworkGenerator):
     """A generative adversarial network instead (the paper's appendix); its discriminator is the plain network.
 
-    As in the authors' code (mnist/replay/train_gan.py): the discriminator sees pixels from -1 to 1, those of the
-    decoder by tanh, and knows no task; it takes a step, then the decoder does, on images drawn anew; real images are
-    labelled 0.9, and the decoder's loss is the one that does not saturate. What is replayed has grey values in [0, 1]
-    again; there it is left between -1 and 1, which no classifier has seen.
+    As in the authors' code (mnist/replay/train_gan.py, loss 0 of utils/gan_helpers.py): the discriminator sees pixels
+    from -1 to 1, those of the decoder by tanh, and knows no task; it takes a step, then the decoder does, on images
+    drawn anew; real images are labelled 0.9, and the decoder's loss is the one that does not saturate. The
+    discriminator's weights carry over from task to task. What is replayed has grey values in [0, 1], as real images
+    have; there the classifier sees it between -1 and 1.
     """
 
     REAL = 0.9  # the label of real images
 
     def __init__(self, settings: Mapping[str, Any], sequence: TaskSequence, optimisation: OptimisationSpec):
         super().__init__(settings, sequence, optimisation, "discriminator", 1)
-
-    @property
-    def discriminator(self) -> TrainedNetwork:
-        """From an image to the logit of its being real."""
-        return self._plain
+        self.discriminator = self._plain
 
     @property
     def _noise_shapes(self):

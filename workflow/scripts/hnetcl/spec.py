@@ -274,10 +274,10 @@ def _extended(path: Path, variant: str | None) -> Experiment:
         place = settings
         for section in sections:
             place = place.get(section) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place:
+        if not isinstance(place, dict):
             raise ConfigurationError(
-                f"{path}: changes has the key '{key}', which '{extension['extends']}' does not have. Allowed: its "
-                "keys, sections joined by dots."
+                f"{path}: changes has the key '{key}' in a section that '{extension['extends']}' does not have. "
+                "Allowed: keys of its sections, joined by dots."
             )
         place[last] = value
     published_as = extension.get("published_as")
