@@ -269,6 +269,7 @@ PAGE_TABLES = [
     "compression",
     "ablations",
     "transfer",
+    "beta",
 ]
 # Made of runs.csv and accuracy.csv, and beside them for those who look for one figure's numbers only.
 DERIVED_TABLES = ["long", "compression", "ablations"]
@@ -294,6 +295,8 @@ rule readme:
                 "long_tasks",
                 "compression_values",
                 "ablations_variants",
+                "ablations_replay_samples",
+                "beta_values",
                 "transfer_tasks",
             ],
         ),
