@@ -37,6 +37,7 @@ PLANNED = [
     "snakemake --cores all ablations --config results_source=compute",
     "snakemake --cores all transfer --config results_source=compute",
     "snakemake --cores all beta --config results_source=compute",
+    "snakemake --cores all ewc_strength --config results_source=compute",
     "snakemake --cores 1 results/packs/permuted_mnist/hnet_ent/cl1-cl3/seeds-"
     + "-".join(map(str, range(1, 21)))
     + ".txt --config device=cuda",

@@ -270,6 +270,7 @@ PAGE_TABLES = [
     "ablations",
     "transfer",
     "beta",
+    "ewc_strength",
 ]
 # Made of runs.csv and accuracy.csv, and beside them for those who look for one figure's numbers only.
 DERIVED_TABLES = ["long", "compression", "ablations"]
@@ -297,6 +298,7 @@ rule readme:
                 "ablations_variants",
                 "ablations_replay_samples",
                 "beta_values",
+                "ewc_strength_values",
                 "transfer_tasks",
             ],
         ),

@@ -9,6 +9,7 @@ Without --values the number is what the runs themselves hold: trained numbers ov
 """
 
 import argparse
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -97,7 +98,7 @@ def draw(table: pd.DataFrame, title: str, name: str) -> Figure:
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter("")
     label = "Trained numbers / weights of the target network" if name == "ratio" else name
-    ax.set(xlabel=label, ylabel="Test accuracy (%)", title=title)
+    ax.set(xlabel=label, ylabel="Test accuracy (%)", title=textwrap.fill(title, 50))
     ax.legend(loc="best")
     counts = table.groupby([name, "method", "scenario"])["seed"].nunique()
     n = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
