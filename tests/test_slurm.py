@@ -116,6 +116,7 @@ def configure(folder):
     path = folder / "config" / "config.yaml"
     config = yaml.safe_load(path.read_text())
     config["collections"]["demo"] |= {"experiments": ["quick", "slow"], "seeds_per_job": 1}
+    del config["collections"]["demo"]["samples_of"]  # no replay
     config["collections"]["other"] = config["collections"]["demo"] | {"experiments": ["diverging"]}
     path.write_text(yaml.safe_dump(config | {"checkpoint_seconds": 0.5}))
     path = folder / "profiles" / "slurm" / "config.yaml"

@@ -37,6 +37,7 @@ def write_tiny_configuration(folder, **changes):
     path = folder / "config" / "config.yaml"
     config = yaml.safe_load(path.read_text())
     config["collections"]["demo"] |= {"experiments": ["tiny"], "seeds_per_job": 2}
+    config["collections"]["demo"].pop("samples_of", None)  # no replay
     path.write_text(yaml.safe_dump(config))
 
 
@@ -356,12 +357,18 @@ def test_finished_runs_are_published_and_put_into_the_pages(clone):
     shutil.copy(REPOSITORY / "README.md", clone)
     shutil.copytree(REPOSITORY / "docs", clone / "docs", ignore=shutil.ignore_patterns("*.png"))
     before = pd.read_csv(clone / "results/cached/runs.csv")
+    drawn = clone / "results/samples/split_mnist_replay"
+    drawn.mkdir(parents=True)
+    for name in ("gan.npz", ".gan.npz.left.npz"):  # the second as a kill leaves it
+        (drawn / name).write_bytes(b"images")
     targets = [f"results/runs/tiny/fine_tune/cl1/seed-{seed}.json" for seed in (1, 2)]
     for arguments in (targets, ["publish"], ["readme"]):
         code, output = snakemake(clone, "--cores", "1", *arguments)
         assert code == 0, output
     after = pd.read_csv(clone / "results/cached/runs.csv")
     assert after[after["experiment"] == "Tiny"]["seed"].tolist() == [1, 2]
+    published = clone / "results/cached/replay_samples/split_mnist_replay"
+    assert (published / "gan.npz").exists() and not list(published.glob(".*"))
     assert len(after) == len(before) + 2
     mean = after[after["experiment"] == "Tiny"]["mean_final"].mean()
     (row,) = re.findall(r"\*\*Tiny\*\*.*?(\| None \(fine-tune\) .*?)\n", (clone / "README.md").read_text(), re.DOTALL)
