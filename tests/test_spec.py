@@ -281,6 +281,10 @@ def test_every_variant_is_an_experiment_of_its_own(write_extension, monkeypatch)
         ({"change": {}}, ["'change'", "changes", "variants"]),
         ({"changes": {"optimisation.momentum": 1}}, ["optimisation", "unknown key 'momentum'", "learning_rate"]),
         ({"changes": {"speed.iterations": 1}}, ["speed.iterations", "'tiny' does not have"]),
+        (
+            {"methods": ["joint"], "changes": {"methods.fine_tune": {"scenarios": ["cl1"]}}},
+            ["methods.fine_tune", "'tiny' does not have"],
+        ),
         ({"changes": {"optimisation.iterations": 0}}, ["optimisation.iterations", "at least 1"]),
         ({"changes": {"sequence.tasks": 6}}, ["sequence.tasks = 6", "at most 10"]),
         ({"methods": ["magic"]}, ["magic", "hnet_ent"]),

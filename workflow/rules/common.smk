@@ -49,11 +49,13 @@ def configured_experiments():
         files = {name for c in config["collections"].values() for name in c["experiments"]}
         experiments = load_experiments("config/experiments", sorted(files))
         require_distinct_titles(experiments.values())
+        inferring = [name for name, e in experiments.items() if "hnet_ent" in e.settings["methods"]]
+        drawing = [name for name, e in experiments.items() if draws_digits(e)]
         for collection, settings in config["collections"].items():
-            require_measurable(collection, "confidence_of", settings.get("confidence_of"), experiments, "hnet_ent")
+            if "confidence_of" in settings:
+                require_run(collection, "confidence_of", settings["confidence_of"], "hnet_ent", inferring)
             for name in settings.get("samples_of", []):
-                drawing = {n: e for n, e in experiments.items() if draws_digits(e)}
-                require_measurable(collection, "samples_of", name, drawing, "hnet_r")
+                require_run(collection, "samples_of", name, "hnet_r", drawing)
             if settings.get("layout") in ("variants", "values"):
                 whole = [file for file in settings["experiments"] if file in experiments]  # variants: FILE/VARIANT
                 if whole:
@@ -70,20 +72,19 @@ def configured_experiments():
         raise WorkflowError(str(error)) from None
 
 
-def require_measurable(collection, key, named, experiments, method):
-    """Refuse an experiment, where one is named, that is not among those that run ``method``."""
-    measured = [name for name, e in experiments.items() if method in e.settings["methods"]]
-    if named is not None and named not in measured:
+def require_run(collection, key, named, method, allowed):
+    """Refuse an experiment to look into that is not among those ``allowed``, which run ``method``."""
+    if named not in allowed:
         raise ConfigurationError(
             f"config/config.yaml: collections.{collection}.{key} = '{named}' is not allowed. Allowed: an experiment of "
-            f"a collection that runs {method}, {', '.join(measured)}."
+            f"a collection that runs {method}, {', '.join(allowed)}."
         )
 
 
 def draws_digits(experiment):
-    """Whether HNET+R has a replay model whose images are a sight: the order of a permuted image's pixels is none."""
-    sequence, method = experiment.settings["sequence"], experiment.settings["methods"].get("hnet_r", {})
-    return sequence["kind"] == "split" and sequence["tasks"] > 1 and not method.get("perfect_replay", False)
+    """Whether it runs HNET+R with a replay model whose images are a sight: permuted pixels are none."""
+    sequence, method = experiment.settings["sequence"], experiment.settings["methods"].get("hnet_r")
+    return bool(method) and sequence["kind"] == "split" and sequence["tasks"] > 1 and not method.get("perfect_replay")
 
 
 def variant_values(collection, settings, experiments):

@@ -274,9 +274,10 @@ def _extended(path: Path, variant: str | None) -> Experiment:
         place = settings
         for section in sections:
             place = place.get(section) if isinstance(place, dict) else None
-        if not isinstance(place, dict):
+        # A key may have been left out; a section may not, or a method that was dropped would be back.
+        if not isinstance(place, dict) or (isinstance(value, dict) and last not in place):
             raise ConfigurationError(
-                f"{path}: changes has the key '{key}' in a section that '{extension['extends']}' does not have. "
+                f"{path}: changes has the key '{key}' of a section that '{extension['extends']}' does not have. "
                 "Allowed: keys of its sections, joined by dots."
             )
         place[last] = value
