@@ -8,7 +8,7 @@ import pytest
 import summarise_cost
 from conftest import PERMUTED, REPOSITORY
 from hnetcl.catalogue import METHODS
-from hnetcl.cost import LONGEST_MINUTES, NANOSECONDS, memory_limit_mb, time_limit_minutes
+from hnetcl.cost import LONGEST_MINUTES, NANOSECONDS, START_MINUTES, memory_limit_mb, time_limit_minutes
 from hnetcl.spec import load_experiment, load_experiments
 
 FOLDER = REPOSITORY / "config" / "experiments"
@@ -47,7 +47,7 @@ def test_a_method_that_nobody_measured_gets_the_longest_limit(make_spec):
     assert time_limit_minutes([replace(make_spec(), method="mine")]) == LONGEST_MINUTES
 
 
-def test_limits_grow_with_the_work_and_with_the_attempt(make_spec):
+def test_limits_of_time_grow_with_the_work_and_with_the_attempt(make_spec):
     changes = {"optimisation.iterations": 1_000_000}
     spec = make_spec(changes=changes)
     limit = time_limit_minutes([spec])
@@ -60,6 +60,22 @@ def test_limits_grow_with_the_work_and_with_the_attempt(make_spec):
     )
     assert plain < padded
     assert time_limit_minutes([spec], 2) == 2 * limit
+
+
+@pytest.mark.parametrize(("method", "grows"), [("hnet_ent", True), ("online_ewc", False)])
+def test_a_limit_grows_faster_than_the_tasks_where_earlier_ones_are_held(method, grows):
+    experiment = load("permuted_mnist_100_small")
+    spec = experiment.spec(method, "cl1", 1)
+    half = replace(spec, sequence=replace(spec.sequence, tasks=50))
+    ratio = (time_limit_minutes([spec]) - START_MINUTES) / (time_limit_minutes([half]) - START_MINUTES)
+    assert ratio > 3 if grows else ratio == pytest.approx(2, abs=0.05)
+    if grows:
+        subset = load("permuted_mnist_100_small_subset").spec(method, "cl1", 1)
+        assert time_limit_minutes([subset]) < time_limit_minutes([spec]) / 1.5
+
+
+def test_memory_grows_with_the_attempt_and_less_than_the_pack(make_spec):
+    spec = make_spec()
     assert memory_limit_mb([spec], 2) == 2 * memory_limit_mb([spec]) < 2 * memory_limit_mb([spec, spec])
 
 

@@ -21,6 +21,9 @@ NANOSECONDS = {
     "fine_tune": 0.3,
     "joint": 0.3,
 }
+# What each earlier task held by the regulariser adds to an iteration: task 100 of PermutedMNIST-100 costs 4.4 times
+# task 10 (docs/speed.md).
+EARLIER_TASK = 0.055
 # However small a network is, an iteration costs as much as this many weights times images.
 LEAST_WORK = 5_000_000
 SIDES = {"digits": 8, "mnist": 28, "mnist_validation": 28}  # pixels
@@ -43,8 +46,17 @@ def time_limit_minutes(specs: Sequence[RunSpec], attempt: int = 1) -> int:
         weights = sum(inputs * outputs for inputs, outputs in pairwise(layers))
         work = weights * spec.optimisation.batch_size + LEAST_WORK
         iterations = spec.sequence.tasks * spec.optimisation.iterations
-        seconds += iterations * work * NANOSECONDS[spec.method] * 1e-9
+        seconds += iterations * work * NANOSECONDS[spec.method] * (1 + EARLIER_TASK * mean_tasks_held(spec)) * 1e-9
     return min(attempt * (START_MINUTES + round(seconds / 60)), LONGEST_MINUTES)
+
+
+def mean_tasks_held(spec: RunSpec) -> float:
+    """Return how many earlier tasks the regulariser holds in an iteration, on average; 0 where there is none."""
+    regulariser = spec.settings.get("regulariser")
+    if regulariser is None:
+        return 0.0
+    most = spec.sequence.tasks if regulariser["tasks"] == "all" else regulariser["tasks"]
+    return sum(min(task, most) for task in range(spec.sequence.tasks)) / spec.sequence.tasks
 
 
 def memory_limit_mb(specs: Sequence[RunSpec], attempt: int = 1) -> int:
