@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from hnetcl import regulariser as module
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.regulariser import (
     FORMS,
@@ -120,8 +121,8 @@ def problems(draw):
 
 
 @settings(max_examples=60, deadline=None)
-@given(problems(), st.floats(0.01, 10), st.integers(0, 2**31))
-def test_both_forms_are_the_brute_force_sum_in_value_and_every_gradient(problem, beta, seed):
+@given(problems(), st.floats(0.01, 10), st.sampled_from([1, 500, module.BLOCK_BYTES]), st.integers(0, 2**31))
+def test_both_forms_are_the_brute_force_sum_in_value_and_every_gradient(problem, beta, block_bytes, seed):
     hypernetwork, activation, ranges, positions, subsets = problem
     torch.manual_seed(seed)
     snapshot = snapshot_of(hypernetwork)
@@ -132,7 +133,9 @@ def test_both_forms_are_the_brute_force_sum_in_value_and_every_gradient(problem,
     value, expected = brute_force(hypernetwork, activation, snapshot, shifted, beta, positions, chosen)
     already = {name: torch.randn_like(v) for name, v in shifted.items()}  # the gradient of the task
     for form in FORMS.values():
-        regulariser = form(hypernetwork, snapshot, beta, ranges, subsets)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "BLOCK_BYTES", block_bytes)
+            regulariser = form(hypernetwork, snapshot, beta, ranges, subsets)
         # Twice, at other parameters first: what an iteration leaves behind must not reach the next.
         apply(regulariser, moved(snapshot), 0)
         gradients = {name: value.clone() for name, value in already.items()}
@@ -161,6 +164,25 @@ def test_shifted_parameters_written_to_the_workspace_give_the_same_gradients():
     assert torch.equal(again, value)
     for name in gradients:
         assert torch.equal(in_place[name], gradients[name])
+
+
+def test_the_exact_form_goes_through_many_tasks_a_block_at_a_time():
+    chunks, size = 20, 400
+    hypernetwork = make_network(size, runs=1, tasks=401, chunk_size=20, hidden=(40, 30))
+    snapshot, trace = snapshot_of(hypernetwork), hypernetwork.trace
+
+    def blocks(tasks):
+        lengths = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "BLOCK_BYTES", 10 * chunks * 31 * 8)
+            regulariser = ExactRegulariser(hypernetwork, snapshot, 1.0, [[(0, size)]] * tasks)
+            patch.setattr(hypernetwork, "trace", lambda e, shared: lengths.append(e.shape[1]) or trace(e, shared))
+            apply(regulariser, moved(snapshot))
+        return lengths
+
+    assert blocks(10) == [10]
+    assert blocks(25) == [10, 10, 5]
+    assert blocks(400) == [10] * 40
 
 
 @BOTH

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hnetcl.clock import Clock, at
 from hnetcl.hypernetwork import ChunkedHypernetwork
@@ -22,6 +23,13 @@ from hnetcl.streams import draw_runs
 # One pass over a large array in memory takes about as long as this many floating-point operations an element do
 # inside a matrix product; only the choice between the two forms depends on it.
 OPERATIONS_PER_PASS = 32
+
+# On a CPU, earlier tasks are held a block at a time: as many as have features of this many bytes, which stay in its
+# caches from one product to the next. Where there are several blocks, so that the products are what costs, the features
+# fill whole cache lines.
+BLOCK_BYTES = 5 * 2**19
+CACHE_LINE = 64
+EVERY = slice(None)
 
 
 class Segment(NamedTuple):
@@ -86,17 +94,19 @@ class OutputRegulariser(ABC):
     ) -> Tensor | None:
         """Add the gradient at the parameters ``shifted`` to ``gradients``; return the value ``[R]`` if asked for."""
 
-    def _chosen(self, per_task: Tensor, iteration: int | Clock) -> Tensor:
-        """Pick this iteration's tasks from ``[R, tasks, ...]``."""
+    def _chosen(self, per_task: Tensor, iteration: int | Clock, block: slice = EVERY) -> Tensor:
+        """Pick this iteration's tasks, or a block of them, from ``[R, tasks, ...]``."""
         if self.subsets is None:
-            return per_task
-        return _pick(per_task, at(self.subsets, 1, iteration))
+            return per_task[:, block]
+        return _pick(per_task, at(self.subsets, 1, iteration)[:, block])
 
-    def _counted_rows(self, segment: Segment, iteration: int | Clock, features: Tensor) -> Tensor | None:
+    def _counted_rows(
+        self, segment: Segment, iteration: int | Clock, features: Tensor, block: slice = EVERY
+    ) -> Tensor | None:
         """Return 1 for rows that count in ``segment``, else 0, shaped to scale ``[R, tasks * chunks, ...]``."""
         if segment.counted is None:
             return None
-        counted = self._chosen(segment.counted.expand(len(features), -1, -1), iteration)
+        counted = self._chosen(segment.counted.expand(len(features), -1, -1), iteration, block)
         return counted.flatten(1).unsqueeze(2).to(features)
 
 
@@ -186,75 +196,91 @@ class ExactRegulariser(OutputRegulariser):
         super().__init__(*args, **kwargs)
         with torch.no_grad():
             features = self.hypernetwork.features(self._embeddings, self.snapshot)
-        self._features = features.unflatten(1, (self.num_tasks, -1))  # [R, tasks, chunks, h + 1]
-        runs, width, chunk_size = self.snapshot["output"].shape
-        self._stacked = features.new_empty(runs, 2 * width, chunk_size)  # P, reused by every iteration
-        self._apart = [_chunks_apart(segment) for segment in self._segments]
+        runs, self._width, chunk_size = self.snapshot["output"].shape
+        held = self.num_tasks if self.subsets is None else self.subsets.shape[2]
+        bytes_a_task = features.nbytes // self.num_tasks
+        together = held if features.is_cuda else max(1, BLOCK_BYTES // bytes_a_task)
+        self._blocks = [slice(first, first + together) for first in range(0, held, together)]
+        line = CACHE_LINE // features.element_size() if len(self._blocks) > 1 else 1
+        padded = -(-self._width // line) * line
+        self._features = _widened(features, padded).unflatten(1, (self.num_tasks, -1))  # [R, tasks, chunks, padded]
+        self._stacked = features.new_zeros(runs, 2 * padded, chunk_size)  # P, reused by every iteration
+        self._apart = [_rows_apart(segment) for segment in self._segments]
 
     @property
     def output_workspace(self) -> Tensor:
         """Where the shifted output layer may be written to save a copy, ``[R, h + 1, chunk_size]``."""
-        return self._stacked[:, : self._stacked.shape[1] // 2]
+        return self._stacked[:, : self._width]
 
     @torch.no_grad()
     def value_and_add_gradient(self, shifted, gradients, iteration, value=False):
         """See ``OutputRegulariser``."""
-        trace = self.hypernetwork.trace(self._chosen(self._embeddings, iteration), shifted)
-        P, width = self._stacked, trace.features.shape[2]
+        P, padded = self._stacked, self._features.shape[3]
         if shifted["output"].data_ptr() != P.data_ptr():
-            P[:, :width].copy_(shifted["output"])
-        torch.sub(P[:, :width], self.snapshot["output"], out=P[:, width:])
-        before = self._chosen(self._features, iteration).flatten(1, 2)
-        every = _Rows(trace.features, trace.features - before, before)
-        product, of_every = every.product(), P.new_zeros(len(P), 2 * width, 2 * width if value else width)
-        by_features = torch.zeros_like(trace.features)
+            self.output_workspace.copy_(shifted["output"])
+        torch.sub(self.output_workspace, self.snapshot["output"], out=P[:, padded : padded + self._width])
+        columns = [P[:, :, segment.start : segment.stop] for segment in self._segments]
+        # A stands in both halves of P: of the gradient by c, the upper half is that by z.
+        grams = [long_product(part, part[:, : 2 * padded if value else padded]) for part in columns]
+        of_every = P.new_zeros(len(P), 2 * padded, 2 * padded if value else padded)
+        for gram, apart in zip(grams, self._apart, strict=True):
+            if apart.sign <= 0:
+                of_every += gram
+        products = P.new_zeros(2, len(P), padded, padded)
+        products_apart = [torch.zeros_like(products) if apart.sign else None for apart in self._apart]
         total = P.new_zeros(len(P)) if value else None
-        for segment, apart in zip(self._segments, self._apart, strict=True):
-            P_columns = P[:, :, segment.start : segment.stop]
-            # A stands in both halves of P: of the gradient by c, the upper half is that by z.
-            gram = long_product(P_columns, P_columns[:, : of_every.shape[2]])
-            counted = product
-            for rows, sign in self._terms(segment, apart, every, iteration):
-                if rows is every:
-                    of_every += gram
+        for block in self._blocks:
+            trace = self.hypernetwork.trace(self._chosen(self._embeddings, iteration, block), shifted)
+            z = _widened(trace.features, padded)
+            before = self._chosen(self._features, iteration, block).flatten(1, 2)
+            every = _Rows(z, z - before, before)
+            every.add_products(products)
+            by_features = torch.zeros_like(z)
+            for segment, apart, gram, sums in zip(self._segments, self._apart, grams, products_apart, strict=True):
+                if not apart.sign:
+                    continue
+                if apart.chunks is None:
+                    some = every.scaled(self._counted_rows(segment, iteration, z, block))
                 else:
-                    counted = rows.product() if sign > 0 else product - rows.product()
-                    rows.add(by_features, gram, sign)
-                    if value:
-                        total += sign * rows.value(gram)
-            gradients["output"][:, :, segment.start : segment.stop].baddbmm_(counted, P_columns, alpha=2 * self.scale)
-        every.add(by_features, of_every, 1)
-        if value:
-            total = self.scale * (total + every.value(of_every))
-        extras = self.hypernetwork.derive(trace, by_features.mul_(2 * self.scale))
-        del extras["task_embeddings"]  # those of earlier tasks stay as they are
-        for name, extra in extras.items():
-            gradients[name] = gradients[name] + extra
-        return total
-
-    def _terms(
-        self, segment: Segment, apart: tuple[Tensor, int] | None, every: "_Rows", iteration: int | Clock
-    ) -> list[tuple["_Rows", int]]:
-        """Return rows whose sums, with their signs, are that over the rows that count in ``segment``."""
-        if segment.counted is None:
-            return [(every, 1)]
-        if apart is None:
-            return [(every.scaled(self._counted_rows(segment, iteration, every.before)), 1)]
-        chunks, sign = apart
-        some = every.of_chunks(chunks, self.hypernetwork.num_chunks)
-        return [(some, 1)] if sign > 0 else [(every, 1), (some, -1)]
+                    some = every.of_chunks(apart.chunks, self.hypernetwork.num_chunks)
+                some.add_products(sums)
+                some.add(by_features, gram, apart.sign)
+                if value:
+                    total += apart.sign * some.value(gram)
+            every.add(by_features, of_every, 1)
+            if value:
+                total += every.value(of_every)
+            extras = self.hypernetwork.derive(trace, by_features[:, :, : self._width].mul_(2 * self.scale))
+            del extras["task_embeddings"]  # those of earlier tasks stay as they are
+            for name, extra in extras.items():
+                gradients[name] = gradients[name] + extra
+        for segment, apart, part, sums in zip(self._segments, self._apart, columns, products_apart, strict=True):
+            counted = products if not apart.sign else sums if apart.sign > 0 else products - sums
+            counted = torch.cat(tuple(counted[:, :, : self._width]), dim=2)
+            gradients["output"][:, :, segment.start : segment.stop].baddbmm_(counted, part, alpha=2 * self.scale)
+        return self.scale * total if value else None
 
 
-def _chunks_apart(segment: Segment) -> tuple[Tensor, int] | None:
-    """Return the chunks that count in ``segment`` and 1, or those that do not and -1, whichever are fewer.
+class _RowsApart(NamedTuple):
+    """How the sum over the rows that count in a segment is made.
 
-    None where the tasks differ in them, or all count.
+    It is that over all rows where ``sign`` is 0, without those apart where it is -1, of those alone where it is 1. They
+    are the rows of ``chunks``, or where None, any.
     """
-    if segment.counted is None or not (segment.counted == segment.counted[0]).all():
-        return None
+
+    sign: int
+    chunks: Tensor | None = None
+
+
+def _rows_apart(segment: Segment) -> _RowsApart:
+    """Choose what counts or what does not to be apart, whichever is fewer; what counts where the tasks differ in it."""
+    if segment.counted is None:
+        return _RowsApart(0)
     counted = segment.counted[0]
+    if not (segment.counted == counted).all():
+        return _RowsApart(1)
     few = bool(counted.sum() <= len(counted) / 2)
-    return (counted if few else ~counted).nonzero().flatten(), 1 if few else -1
+    return _RowsApart(1 if few else -1, (counted if few else ~counted).nonzero().flatten())
 
 
 class _Rows(NamedTuple):
@@ -275,10 +301,11 @@ class _Rows(NamedTuple):
         """Return all rows times ``factor [R, rows, 1]``."""
         return _Rows(*(x * factor for x in self[:3]))
 
-    def product(self) -> Tensor:
-        """Return z'C, which with P gives the gradient by A: ``[R, h + 1, 2 (h + 1)]``."""
+    def add_products(self, sums: Tensor) -> None:
+        """Add z'C, which with P gives the gradient by A, to ``sums [2, R, h + 1, h + 1]``, its left and right half."""
         z = self.features.transpose(1, 2)
-        return torch.cat([z @ self.change, z @ self.before], dim=2)
+        sums[0] += z @ self.change
+        sums[1] += z @ self.before
 
     def add(self, by_features: Tensor, gram: Tensor, sign: int) -> None:
         """Add C P P', the part by z, to ``by_features``, that of all rows."""
@@ -295,6 +322,11 @@ class _Rows(NamedTuple):
         """Return <P P', C'C> of each run, ``[R]``."""
         C = torch.cat([self.change, self.before], dim=2)
         return ((C @ gram) * C).sum((1, 2))
+
+
+def _widened(features: Tensor, width: int) -> Tensor:
+    """Append zeros: ``[..., n]`` to ``[..., width]``."""
+    return functional.pad(features, (0, width - features.shape[-1])) if width > features.shape[-1] else features
 
 
 def choose_form(hypernetwork: ChunkedHypernetwork, num_tasks: int) -> type[OutputRegulariser]:
