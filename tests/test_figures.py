@@ -104,16 +104,17 @@ def test_no_figure_is_drawn_of_nothing():
 @pytest.mark.parametrize("width", [0.6 * style.TEXT_WIDTH, style.TEXT_WIDTH])
 @pytest.mark.parametrize("word", ["MMMM", "till", "one sentence of the usual letters, 20 of them"])
 def test_a_note_stays_inside_the_figure_and_uses_its_width(width, word):
+    text = " ".join([word] * (600 // len(word)))
     with style.figure_style():
         figure = Figure(figsize=(width, 9), layout="constrained")
-        style.add_note(figure, " ".join([word] * 60))
+        style.add_note(figure, text)
         (note,) = figure.texts
         figure.draw_without_rendering()
         box = note.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
     assert box.y0 >= 0 and box.y1 <= figure.bbox.height
     assert box.width > 0.8 * figure.bbox.width
-    assert " ".join(note.get_text().split()) == " ".join([word] * 60)
+    assert " ".join(note.get_text().split()) == text
 
 
 def test_every_seed_is_a_dot_and_the_mean_stands_at_the_mean():
