@@ -21,7 +21,7 @@ def accuracy():
     return everything
 
 
-def test_the_table_by_task_holds_the_last_row_and_the_diagonal_of_every_matrix(accuracy):
+def test_the_table_by_task_holds_the_last_row_the_diagonal_and_the_means_so_far_of_every_matrix(accuracy):
     table = compare_tasks.by_task(records.accuracy_table(accuracy))
     assert len(table) == 6 * 6 + 4
     for record in accuracy:
@@ -36,6 +36,7 @@ def test_the_table_by_task_holds_the_last_row_and_the_diagonal_of_every_matrix(a
         assert np.allclose(own["during"], matrix.diagonal(), atol=1e-4)
         before = [record["scenarios"]["cl1"]["initial"], *matrix[:-1]]
         assert np.allclose(own["before"], np.diagonal(before), atol=1e-4)
+        assert np.allclose(own["so_far"], [row[: t + 1].mean() for t, row in enumerate(matrix)], atol=1e-4)
         assert set(own["tasks"]) == {len(matrix)}
 
 
@@ -43,19 +44,19 @@ def test_lines_over_the_tasks_stand_at_the_means_and_bands_at_the_deviations(acc
     table = compare_tasks.by_task(records.accuracy_table(accuracy))
     with style.figure_style():
         figure = compare_tasks.draw(table, ["Long"])
-    final, during = figure.axes
-    for ax, measure in ((final, "final"), (during, "during")):
+    final, during, so_far = figure.axes
+    for ax, measure in ((final, "final"), (during, "during"), (so_far, "so_far")):
         for method, line in zip(("HNET+ENT", "SI"), ax.lines, strict=True):
             seeds = table[(table["experiment"] == "Long") & (table["method"] == method)].groupby("task")[measure]
             assert np.allclose(line.get_ydata(), seeds.mean())
             assert line.get_label() == method
-        assert ax.get_title().endswith("task (n=3)")
+    assert figure.subfigs[0].get_suptitle() == "Long, CL1 (n=3)"
     (lower, *_) = [path.vertices for path in final.collections[0].get_paths()]
     seeds = table[(table["experiment"] == "Long") & (table["method"] == "HNET+ENT")].groupby("task")["final"]
     assert lower[:, 1].min() == pytest.approx((seeds.mean() - seeds.std()).min())
 
 
-def test_every_method_of_every_panel_is_in_the_legend_and_a_panel_says_how_many_seeds_it_has():
+def test_every_method_of_every_panel_is_in_the_legend_and_a_row_says_how_many_seeds_it_has():
     few = [make_record("Short", "HNET+ENT", 1, ("cl1",), tasks=2)]
     many = [make_record("Long", label, seed, ("cl1",), tasks=4) for label in ("HNET+ENT", "SI") for seed in (1, 2)]
     more = [make_record("Long", "DGR+distill", 1, ("cl1",), tasks=4)]
@@ -66,9 +67,9 @@ def test_every_method_of_every_panel_is_in_the_legend_and_a_panel_says_how_many_
     assert [text.get_text() for text in legend.get_texts()] == ["HNET+ENT", "SI", "DGR+distill"]
     drawn = {line.get_label(): line.get_color() for ax in figure.axes for line in ax.lines}
     assert {t.get_text(): h.get_color() for t, h in zip(legend.texts, legend.get_lines(), strict=True)} == drawn
-    short, _, long, _ = (" ".join(ax.get_title().splitlines()[1:]) for ax in figure.axes)
-    assert short == "after the last task (n=1)"
-    assert long == "after the last task (n=1: DGR+distill; n=2: HNET+ENT, SI)"
+    short, long = (row.get_suptitle() for row in figure.subfigs)
+    assert short == "Short, CL1 (n=1)"
+    assert long == "Long, CL1 (n=1: DGR+distill; n=2: HNET+ENT, SI)"
     assert "4 tasks (Long), 2 tasks (Short)" in " ".join(figure.get_supxlabel().split())
 
 
@@ -84,7 +85,7 @@ def test_the_scripts_write_table_and_figure_by_task_with_runs_on_redrawn_tasks_i
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(names["csv"])
     measures = ["final", "during", "before"]
-    assert list(table.columns) == ["experiment", "method", "scenario", "tasks", "task", "seed", *measures]
+    assert list(table.columns) == ["experiment", "method", "scenario", "tasks", "task", "seed", *measures, "so_far"]
     assert table.groupby("method")["tasks"].first().to_dict() == {"HNET+ENT": 6, "SI": 4}
     lines = names["md"].read_text().splitlines()
     hnet = table[table["method"] == "HNET+ENT"].groupby("seed")[measures].mean()
@@ -115,6 +116,7 @@ def test_tasks_that_were_not_measured_at_the_end_have_no_final_accuracy():
     record["scenarios"]["cl1"]["accuracy"][2][:2] = [None, None]
     table = compare_tasks.by_task(records.accuracy_table([record])).sort_values("task")
     assert table["final"].isna().tolist() == [True, True, False] and table["during"].notna().all()
+    assert table["so_far"].isna().tolist() == [False, False, True]
     assert compare_tasks.markdown(table).splitlines()[2].split(" | ")[3] == "–"
 
 

@@ -1,6 +1,7 @@
 """Follow every method over a sequence: the accuracy on each task before it, right after it and at the end.
 
-Written are a table of all three and a figure of the last two.
+And so far: right after a task, the mean over it and all earlier ones. Written are a table of all of them and a figure,
+which leaves out the accuracy before.
 
     python workflow/scripts/compare_tasks.py --accuracy results/cached/accuracy.csv \\
         --experiments "PermutedMNIST-100, first 20 tasks" --csv results/tables/long.csv \\
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from hnetcl import figure_style as style
 from hnetcl.files import written_whole
@@ -26,9 +28,11 @@ from hnetcl.tables import estimate, markdown_rows
 from hnetcl.verdicts import add_published_as, as_published
 
 MEASURES = ["final", "during", "before"]
-DRAWN = {"final": "after the last task", "during": "right after the task"}
-PANEL_HEIGHT = 1.9  # inches
-TITLE_WIDTH, LEGEND_WIDTH = 44, 112  # as many characters as fit
+SO_FAR = "so_far"
+DRAWN = {"final": "after the last task", "during": "right after the task", SO_FAR: "mean over the tasks so far"}
+PANEL_HEIGHT = 1.7  # inches
+MOST_MARKED = 20  # tasks; the points of more would touch
+TITLE_WIDTH = LEGEND_WIDTH = 112  # as many characters as fit
 
 
 def main() -> None:
@@ -62,8 +66,9 @@ def variants_as_methods(accuracy: pd.DataFrame, titles: list[str], variants: lis
 
 
 def by_task(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a run and task: the sequence's length, the accuracies at its end, right after and before the task.
+    """Return one row a run and task: the sequence's length and the accuracies on the task.
 
+    They are those at the end, right after and before the task, and the mean over the tasks up to it right after it.
     What was not measured is missing.
     """
     learned = accuracy[accuracy["after_task"] > 0]
@@ -73,9 +78,12 @@ def by_task(accuracy: pd.DataFrame) -> pd.DataFrame:
     during = learned[learned["after_task"] == learned["task"]]
     before = accuracy[accuracy["after_task"] == accuracy["task"] - 1]
     measures = dict(zip(MEASURES, (rows.set_index(key)["accuracy"] for rows in (final, during, before)), strict=True))
+    so_far = learned[learned["task"] <= learned["after_task"]].groupby([*RUN_KEY, "after_task"])["accuracy"]
+    whole = so_far.count() == so_far.count().index.get_level_values("after_task")
+    measures[SO_FAR] = so_far.mean().round(4).where(whole).rename_axis(key)
     lengths = learned.assign(tasks=tasks).groupby(key)["tasks"].first()
     table = pd.DataFrame({"tasks": lengths, **measures}).reset_index()
-    return table[["experiment", "method", "scenario", "tasks", "task", "seed", *MEASURES]]
+    return table[["experiment", "method", "scenario", "tasks", "task", "seed", *MEASURES, SO_FAR]]
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -98,7 +106,7 @@ def _estimate(values: pd.Series) -> str:
 
 
 def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
-    """Return the figure: a row for each of ``experiments`` (titles) and scenario, final and during side by side."""
+    """Return the figure: a row for each of ``experiments`` (titles) and scenario, what is ``DRAWN`` side by side."""
     experiments, not_run = style.split_by_run(table, experiments)
     rows = [
         (title, scenario)
@@ -106,20 +114,20 @@ def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
         for scenario in sorted(table.loc[table["experiment"] == title, "scenario"].unique())
     ]
     figure = Figure(figsize=(style.TEXT_WIDTH, 0.8 + PANEL_HEIGHT * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(DRAWN), squeeze=False)
-    colours = style.method_colours(sorted(table["method"].unique(), key=method_rank))
-    for (title, scenario), row in zip(rows, axes, strict=True):
+    run = table.loc[table["experiment"].isin(experiments), "method"].unique()
+    colours = style.method_colours(sorted(run, key=method_rank))
+    for (title, scenario), row in zip(rows, figure.subfigures(len(rows), squeeze=False)[:, 0], strict=True):
         own = table[(table["experiment"] == title) & (table["scenario"] == scenario)]
-        for (measure, when), ax in zip(DRAWN.items(), row, strict=True):
+        row.suptitle(textwrap.fill(f"{title}, {scenario} ({seeds_of(own)})", TITLE_WIDTH), size=7.5, weight="bold")
+        axes = row.subplots(1, len(DRAWN))
+        for (measure, when), ax in zip(DRAWN.items(), axes, strict=True):
             draw_panel(ax, own, measure, colours)
-            lines = (f"{title}, {scenario}", f"{when} ({seeds_of(own)})")
-            ax.set(title="\n".join(textwrap.fill(line, TITLE_WIDTH) for line in lines))
-            ax.set(xlabel="Task", xlim=(0.5, own["tasks"].max() + 0.5))
-        row[0].set_ylabel("Test accuracy (%)")
-    drawn = {line.get_label(): line for ax in axes.flat for line in ax.lines}
-    labels = [method for method in colours if method in drawn]
-    columns = min(len(labels), LEGEND_WIDTH // (max(map(len, labels)) + 6))
-    figure.legend([drawn[method] for method in labels], labels, loc="outside upper center", ncols=columns)
+            ax.set_title(when, size="medium")
+            ax.set(xlabel="Tasks so far" if measure == SO_FAR else "Task", xlim=(0.5, own["tasks"].max() + 0.5))
+        axes[0].set_ylabel("Test accuracy (%)")
+    columns = min(len(colours), LEGEND_WIDTH // (max(map(len, colours)) + 6))
+    lines = [Line2D([], [], color=colour, linewidth=1) for colour in colours.values()]
+    figure.legend(lines, list(colours), loc="outside upper center", ncols=columns)
     lengths = table.groupby("tasks", sort=False)["experiment"].unique()
     names = [f"{tasks} tasks" + f" ({'; '.join(own)})" * (len(lengths) > 1) for tasks, own in lengths.items()]
     style.add_note(
@@ -145,7 +153,8 @@ def draw_panel(ax: Axes, table: pd.DataFrame, measure: str, colours: Mapping[str
         own = table[table["method"] == method].pivot(index="task", columns="seed", values=measure)
         mean, deviation = own.mean(axis=1), own.std(axis=1).fillna(0)
         colour, top = colours[method], np.minimum(mean + deviation, 100)
-        ax.plot(own.index, mean, color=colour, marker=".", markersize=3, linewidth=1, label=method)
+        marker = "." if len(own) <= MOST_MARKED else ""
+        ax.plot(own.index, mean, color=colour, marker=marker, markersize=3, linewidth=1, label=method)
         ax.fill_between(own.index, mean - deviation, top, color=colour, alpha=0.25, lw=0)
 
 
