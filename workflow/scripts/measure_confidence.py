@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hnetcl import data, device, training
+from hnetcl.arguments import add_device_arguments
 from hnetcl.catalogue import METHODS
 from hnetcl.methods.inference import predictive_entropy
 from hnetcl.methods.interface import Method
@@ -38,8 +39,7 @@ def main() -> None:
     parser.add_argument("--seeds", required=True, nargs="+", type=int)
     parser.add_argument("--dataset", required=True, help="file written by prepare_dataset.py")
     parser.add_argument("--output", required=True, metavar="CSV", help="written: one row a seed, task and network")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    add_device_arguments(parser)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%F %T")
     device.prepare_process(arguments.threads)

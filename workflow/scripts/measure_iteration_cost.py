@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hnetcl import data, device, timing
+from hnetcl.arguments import add_device_arguments
 from hnetcl.catalogue import METHODS
 from hnetcl.methods.interface import Method
 from hnetcl.provenance import with_machine
@@ -55,9 +56,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, nargs="+", help="tasks to measure, from 1; all by default")
     parser.add_argument("--iterations", type=int, default=60, help="timed iterations a task and method")
     parser.add_argument("--fisher", action="store_true", help="measure online EWC's Fisher information too")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--matmul-precision", default="float32", choices=["float32", "tf32", "bf16"])
+    add_device_arguments(parser, device="cpu", threads=2, precision=True)
     parser.add_argument("--host-steps", action="store_true", help="have no step recorded and replayed on a GPU")
     parser.add_argument("--output", required=True, metavar="CSV", help="written: one row a method and task")
     arguments = parser.parse_args()

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from hnetcl import data, device
+from hnetcl.arguments import add_device_arguments
 from hnetcl.files import written_whole
 from hnetcl.hypernetwork_classifier import HypernetworkClassifier
 from hnetcl.layers import ACTIVATIONS
@@ -44,8 +45,7 @@ def main() -> None:
     parser.add_argument("--grid", type=int, default=101, help="points along each dimension")
     parser.add_argument("--images", type=int, default=500, help="test images of a task, at most")
     parser.add_argument("--output", required=True, metavar="NPZ", help="written: see above")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    add_device_arguments(parser)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%F %T")
     device.prepare_process(arguments.threads)

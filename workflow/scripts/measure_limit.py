@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from hnetcl import data, device, timing
+from hnetcl.arguments import add_device_arguments
 from hnetcl.methods.interface import Method
 from hnetcl.provenance import with_machine
 from hnetcl.records import write_table
@@ -40,8 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", required=True, nargs="+", help="files of config/experiments")
     parser.add_argument("--iterations", type=int, default=100, help="timed iterations")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"])
+    add_device_arguments(parser, device="cpu", threads=2)
     parser.add_argument("--output", required=True, metavar="CSV", help="written: one row a part")
     arguments = parser.parse_args()
     device.prepare_process(arguments.threads)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from hnetcl import device, timing
+from hnetcl.arguments import add_device_arguments
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.provenance import with_machine
 from hnetcl.records import write_table
@@ -41,8 +42,7 @@ def main() -> None:
     parser.add_argument("--tasks", required=True, nargs="+", type=int, help="numbers of earlier tasks")
     parser.add_argument("--repeats", type=int, default=9, help="measurements of each form")
     parser.add_argument("--output", required=True, metavar="CSV", help="written: one row a form and number of tasks")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"])
+    add_device_arguments(parser, device="cpu", threads=2)
     arguments = parser.parse_args()
     device.prepare_process(arguments.threads)
     where = device.choose_device(arguments.device)

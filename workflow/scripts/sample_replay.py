@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from hnetcl import data, device, provenance
+from hnetcl.arguments import add_device_arguments
 from hnetcl.files import written_whole
 from hnetcl.replay import hypernetwork_generator
 from hnetcl.spec import ConfigurationError, load_experiment
@@ -33,8 +34,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--dataset", required=True, help="file written by prepare_dataset.py")
     parser.add_argument("--output", required=True, help="written: images and provenance (.npz)")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    add_device_arguments(parser)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%F %T")
     try:

@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from hnetcl.arguments import add_device_arguments
 from hnetcl.files import remove_leftovers, require_writable, written_whole
 from hnetcl.spec import ConfigurationError, RunSpec, load_experiment
 
@@ -67,10 +68,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoints", required=True, type=Path, help="folder for checkpoints")
     parser.add_argument("--checkpoint-seconds", type=float, default=180.0, help="longest time a kill can lose")
     parser.add_argument("--time-budget", type=float, default=0.0, metavar="SECONDS", help="stop after these; 0: never")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--matmul-precision", default="float32", choices=["float32", "tf32", "bf16"])
+    add_device_arguments(parser, precision=True)
     parser.add_argument("--host-steps", action="store_true", help="have no step recorded and replayed on a GPU")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--log", type=Path, help="file for plain progress lines")
     parser.add_argument("--manifest", type=Path, help="file for a list of the records, once all of them are there")
     parser.add_argument("--progress", default="bar", choices=["bar", "lines"], help="what a terminal shows")
