@@ -108,6 +108,7 @@ def test_a_collection_costs_the_least_time_of_each_kind_of_training_times_its_se
         ("SplitMNIST", "SI", "CL1", 2, 36.0, 0.0, 1, 1, "NVIDIA H200"),
         ("SplitMNIST", "SI", "CL2", 2, 1.0, 0.0, 1, 1, "cpu (bf16)"),
         ("SplitMNIST", "SI", "CL3", 2, 1.0, 0.0, 1, 2, "cpu, then NVIDIA H200"),
+        ("SplitMNIST", "SI", "CL1", 2, 1.0, 0.0, 1, "1, then 2", "cpu"),
     )
     row, seeds = costs(runs, "split_mnist")
     trainings = len(list(load("split_mnist").trainings()))

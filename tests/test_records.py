@@ -182,11 +182,12 @@ def test_a_run_that_was_stopped_and_finished_elsewhere_names_all_that_trained_it
     record = make_record()
     last = record["provenance"]
     earlier = {key: last[key] for key in ("code_version", "torch", "device", "processor", "threads")}
-    record["provenance"] |= {"earlier": [earlier | {"code_version": "abc"}], "device": "some GPU"}
+    record["provenance"] |= {"earlier": [earlier | {"code_version": "abc"}], "device": "some GPU", "threads": 4}
     records.write_record(tmp_path / "seed-0.json", record)
     row = records.runs_table([records.read_record(tmp_path / "seed-0.json")]).iloc[0]
     assert row["code_version"] == f"abc, then {last['code_version']}"
     assert row["device"] == f"{earlier['device']}, then some GPU"
+    assert row["threads"] == "2, then 4"
     assert row["torch"] == last["torch"]
 
 

@@ -130,13 +130,14 @@ def test_a_run_is_repeated_with_the_seeds_and_the_precision_that_it_was_trained_
     assert "results/runs/tiny/fine_tune/cl2/seed-3.json" in target and " --seeds 3 --dataset " in command
 
 
-def test_no_command_is_said_to_repeat_a_run_that_went_on_on_another_device(project, capsys):
+@pytest.mark.parametrize(("key", "value"), [("device", "NVIDIA H200"), ("threads", 7)])
+def test_no_command_is_said_to_repeat_a_run_that_went_on_on_another_device_or_threads(project, capsys, key, value):
     made = [make_run("tiny", "fine_tune", "cl2", seed, 60.0, "code") for seed in (3, 8)]
     for record, repeated in zip(made, ("--seeds 8 --dataset", "no one command repeats that"), strict=True):
-        record["provenance"]["earlier"] = [{**record["provenance"], "device": "NVIDIA H200"}]
+        record["provenance"]["earlier"] = [{**record["provenance"], key: value}]
         write_runs(made)
         text = trace(capsys)
-        assert "NVIDIA H200, then cpu" in text
+        assert f"{value}, then {record['provenance'][key]}" in text
         assert repeated in text.splitlines()[-1]
 
 

@@ -60,12 +60,12 @@ def main() -> None:
 def seconds_of_seeds(runs: pd.DataFrame) -> pd.Series:
     """Return the least seconds that training and testing one seed took, by experiment, method, scenario, processor.
 
-    Runs on a CPU at a reduced precision, or on one device after another, are neither's time.
+    Runs on a CPU at a reduced precision, or on one device or number of threads after another, are nobody's time.
     """
     times = (runs["training_seconds"] + runs["evaluation_seconds"]) / runs["seeds_in_pack"]
     # A core's time: a training on two threads took two cores.
     on_cpu = runs["device"] == "cpu"
-    times = times.where(~on_cpu, times * runs["threads"])
+    times = times.where(~on_cpu, times * pd.to_numeric(runs["threads"], errors="coerce"))
     processor = runs["device"].map(lambda device: None if "cpu" in device else "gpu").mask(on_cpu, "cpu")
     return times.groupby([runs["experiment"], runs["method"], runs["scenario"], processor.rename("processor")]).min()
 

@@ -92,6 +92,7 @@ def account(runs: pd.DataFrame, experiments: dict[str, Experiment], records: Pat
             "code": run.code_version,
             "torch": run.torch,
             "device": run.device,
+            "threads": run.threads,
             "seeds at once": run.seeds_in_pack,
             "processor": run.processor if pd.notna(run.processor) else "not known",
             "dataset": run.dataset_sha256[:12],
@@ -116,9 +117,13 @@ def account(runs: pd.DataFrame, experiments: dict[str, Experiment], records: Pat
             "On the same processor the same code repeats a run bit for bit, given as many threads and the same seeds "
             "at once; elsewhere, and on a GPU, rounding differs."
         )
-        whole = [both for both in zip(runs.itertuples(), specs, strict=True) if both[1] and THEN not in both[0].device]
+        whole = [
+            (run, spec)
+            for run, spec in zip(runs.itertuples(), specs, strict=True)
+            if spec and THEN not in run.device + run.threads
+        ]
         if not whole:
-            lines.append("After a stop they went on on another device: no one command repeats that.")
+            lines.append("After a stop they went on on another device or threads: no one command repeats that.")
         else:
             run, spec = whole[0]
             pack = pack_of(run, runs)

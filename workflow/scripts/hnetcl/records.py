@@ -48,7 +48,7 @@ RUN_COLUMNS = _KEY_TYPES | {
     "evaluation_seconds": "float64",
     "peak_memory_mb": "float64",
     "seeds_in_pack": "int64",
-    "threads": "int64",
+    "threads": "str",
     "settings_hash": "str",
     "spec_hash": "str",
     "code_version": "str",
@@ -277,8 +277,8 @@ def _run_row(record: Record, scenario: str, result: Mapping[str, Any]) -> dict[s
             # Runs of one table cell must agree in all but the seed.
             "settings_hash": specification_hash(record["spec"], without=("seed",)),
             "spec_hash": record["spec_hash"],
-            **{key: provenance[key] for key in ("threads", "finished")},
-            **{key: _in_order(provenance, key) for key in ("code_version", "torch", "device", "processor")},
+            **{key: _in_order(provenance, key) for key in ("code_version", "torch", "device", "processor", "threads")},
+            "finished": provenance["finished"],
             "dataset_sha256": provenance["dataset"]["sha256"],
         }
     )
@@ -287,7 +287,7 @@ def _run_row(record: Record, scenario: str, result: Mapping[str, Any]) -> dict[s
 def _in_order(provenance: Mapping[str, Any], key: str) -> str | None:
     """Return what a run was trained with, one after the other where a stop came between; None where it is not known."""
     values = [process.get(key) for process in (*provenance.get("earlier", []), provenance)]
-    return THEN.join(dict.fromkeys(filter(None, values))) or None
+    return THEN.join(dict.fromkeys(map(str, filter(None, values)))) or None
 
 
 def _accuracy_rows(record: Record, scenario: str, result: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
