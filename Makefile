@@ -19,7 +19,7 @@ demo: .venv/.complete
 	$(RUN) snakemake --cores all demo
 
 test: .venv/.complete
-	$(RUN) python -m pytest -n auto --maxprocesses 8 --dist loadgroup
+	$(RUN) python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 bench: .venv/.complete
 	$(RUN) snakemake --cores all bench --forceall --config bench_variant=$(BENCH)

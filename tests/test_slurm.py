@@ -164,7 +164,6 @@ def train_undisturbed(folder):
     return read_record(folder / "undisturbed" / "seed-1.json")
 
 
-@pytest.mark.xdist_group("slurm")
 @pytest.mark.slurm
 def test_a_submitted_collection_ends_in_its_table(submitted):
     folder, output = submitted["folder"], submitted["output"]
@@ -177,7 +176,6 @@ def test_a_submitted_collection_ends_in_its_table(submitted):
     assert {"rule_collect_runs_wildcards_demo", "rule_make_table_wildcards_demo"} < states.keys()
 
 
-@pytest.mark.xdist_group("slurm")
 @pytest.mark.slurm
 def test_a_job_over_its_time_limit_is_submitted_again_and_ends_as_if_undisturbed(submitted):
     folder = submitted["folder"]
@@ -195,7 +193,6 @@ def test_a_job_over_its_time_limit_is_submitted_again_and_ends_as_if_undisturbed
     assert expected["scenarios"]["cl1"]["accuracy"][2][2] > 80  # two untrained networks would be equal too
 
 
-@pytest.mark.xdist_group("slurm")
 @pytest.mark.slurm
 def test_a_failing_job_is_reported_with_its_logs(submitted):
     output = submitted["output"]
@@ -209,7 +206,6 @@ def test_a_failing_job_is_reported_with_its_logs(submitted):
         assert Path(named).exists()
 
 
-@pytest.mark.xdist_group("slurm")
 @pytest.mark.slurm
 def test_no_gpu_is_given_to_two_jobs_at_a_time(cluster, submitted):
     given = dict(line.split() for line in (cluster / "devices.log").read_text().splitlines())
