@@ -45,6 +45,8 @@ def test_lines_over_the_tasks_stand_at_the_means_and_bands_at_the_deviations(acc
     with style.figure_style():
         figure = compare_tasks.draw(table, ["Long"])
     final, during, so_far = figure.axes
+    titles = ["after the last task", "right after the task", "mean over the tasks so far"]
+    assert [ax.get_title() for ax in figure.axes] == titles
     for ax, measure in ((final, "final"), (during, "during"), (so_far, "so_far")):
         for method, line in zip(("HNET+ENT", "SI"), ax.lines, strict=True):
             seeds = table[(table["experiment"] == "Long") & (table["method"] == method)].groupby("task")[measure]

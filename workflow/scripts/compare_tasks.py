@@ -78,9 +78,10 @@ def by_task(accuracy: pd.DataFrame) -> pd.DataFrame:
     during = learned[learned["after_task"] == learned["task"]]
     before = accuracy[accuracy["after_task"] == accuracy["task"] - 1]
     measures = dict(zip(MEASURES, (rows.set_index(key)["accuracy"] for rows in (final, during, before)), strict=True))
-    so_far = learned[learned["task"] <= learned["after_task"]].groupby([*RUN_KEY, "after_task"])["accuracy"]
-    whole = so_far.count() == so_far.count().index.get_level_values("after_task")
-    measures[SO_FAR] = so_far.mean().round(4).where(whole).rename_axis(key)
+    seen = learned[learned["task"] <= learned["after_task"]].groupby([*RUN_KEY, "after_task"])["accuracy"]
+    so_far = seen.agg(["mean", "count"]).rename_axis(key)
+    whole = so_far["count"] == so_far.index.get_level_values("task")
+    measures[SO_FAR] = so_far["mean"].round(4).where(whole)
     lengths = learned.assign(tasks=tasks).groupby(key)["tasks"].first()
     table = pd.DataFrame({"tasks": lengths, **measures}).reset_index()
     return table[["experiment", "method", "scenario", "tasks", "task", "seed", *MEASURES, SO_FAR]]
@@ -118,7 +119,8 @@ def draw(table: pd.DataFrame, experiments: list[str]) -> Figure:
     colours = style.method_colours(sorted(run, key=method_rank))
     for (title, scenario), row in zip(rows, figure.subfigures(len(rows), squeeze=False)[:, 0], strict=True):
         own = table[(table["experiment"] == title) & (table["scenario"] == scenario)]
-        row.suptitle(textwrap.fill(f"{title}, {scenario} ({seeds_of(own)})", TITLE_WIDTH), size=7.5, weight="bold")
+        name = textwrap.fill(f"{title}, {scenario} ({seeds_of(own)})", TITLE_WIDTH)
+        row.suptitle(name, size=style.TITLE, weight="bold")
         axes = row.subplots(1, len(DRAWN))
         for (measure, when), ax in zip(DRAWN.items(), axes, strict=True):
             draw_panel(ax, own, measure, colours)

@@ -21,8 +21,8 @@ NANOSECONDS = {
     "fine_tune": 0.3,
     "joint": 0.3,
 }
-# What each earlier task held by the regulariser adds to an iteration: task 100 of PermutedMNIST-100 costs 4.4 times
-# task 10 (docs/speed.md).
+# What each earlier task held by the regulariser adds to an iteration: task 100 of PermutedMNIST-100 costs about four
+# times as much as task 10 (docs/speed.md).
 EARLIER_TASK = 0.055
 # However small a network is, an iteration costs as much as this many weights times images.
 LEAST_WORK = 5_000_000

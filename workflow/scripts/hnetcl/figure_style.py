@@ -21,7 +21,7 @@ from hnetcl.files import written_whole
 from hnetcl.records import BASELINES, BOUNDS, HNET_METHODS
 
 TEXT_WIDTH = 5.5  # inches, the text width of an ICLR paper
-SMALL = 6  # points
+SMALL, TITLE = 6, 7.5  # points
 SMALL_GREY = {"fontsize": SMALL, "color": "0.35"}  # numbers beside a panel, notes below a figure
 
 _PALETTE = sns.color_palette("colorblind")
@@ -34,7 +34,7 @@ _RC = {
     "font.family": "DejaVu Sans",
     "font.size": 7,
     "axes.labelsize": 7,
-    "axes.titlesize": 7.5,
+    "axes.titlesize": TITLE,
     "axes.linewidth": 0.6,
     "axes.edgecolor": "0.3",
     "xtick.labelsize": SMALL,
