@@ -82,7 +82,9 @@ def test_look_ahead_changes_neither_parameters_nor_gradients_nor_later_steps():
         assert torch.equal(parameter, twin.parameters[name])
 
 
-def test_look_ahead_is_bit_for_bit_the_step_that_follows():
+@pytest.mark.parametrize("piece", [16, 32, optimiser.PIECE])
+def test_look_ahead_is_bit_for_bit_the_step_that_follows(piece, monkeypatch):
+    monkeypatch.setattr(optimiser, "PIECE", piece)
     torch.manual_seed(0)
     ours, _, _ = make_pair(torch.float32)
     for _ in range(5):

@@ -133,7 +133,7 @@ class ChunkedHypernetwork:
             x = torch.cat([embeddings.unsqueeze(2).expand(pairs), chunks.unsqueeze(1).expand(pairs)], dim=3)
             return Trace(embeddings, chunks, hidden, [], with_ones(x.flatten(1, 2)))
         # The first layer sees every pair of a task and a chunk: what each contributes is computed once and added.
-        by_task = embeddings @ hidden[0][:, :width]
+        by_task = torch.bmm(embeddings, hidden[0][:, :width])
         by_chunk = affine(chunks, hidden[0][:, width:])
         outputs = [self._activation(by_task.unsqueeze(2) + by_chunk.unsqueeze(1)).flatten(1, 2)]
         for layer in hidden[1:]:
@@ -151,7 +151,7 @@ class ChunkedHypernetwork:
         for number in range(len(trace.hidden) - 1, 0, -1):
             by_sum = self._backward(by_output, trace.outputs[number])
             gradients[f"hidden_{number}"] = affine_gradient(trace.outputs[number - 1], by_sum)
-            by_output = by_sum @ trace.hidden[number][:, :-1].transpose(1, 2)
+            by_output = torch.bmm(by_sum, trace.hidden[number][:, :-1].transpose(1, 2))
         if trace.hidden:
             by_output = self._backward(by_output, trace.outputs[0])
         by_pair = by_output.unflatten(1, (-1, self.num_chunks))
@@ -159,23 +159,22 @@ class ChunkedHypernetwork:
         if not trace.hidden:
             return {"chunk_embeddings": by_chunk[:, :, width:], "task_embeddings": by_task[:, :, :width]}
         first = trace.hidden[0]
-        gradients["hidden_0"] = torch.cat(
-            [trace.embeddings.transpose(1, 2) @ by_task, affine_gradient(trace.chunk_embeddings, by_chunk)], dim=1
-        )
-        gradients["chunk_embeddings"] = by_chunk @ first[:, width:-1].transpose(1, 2)
-        gradients["task_embeddings"] = by_task @ first[:, :width].transpose(1, 2)
+        by_first = torch.bmm(trace.embeddings.transpose(1, 2), by_task)
+        gradients["hidden_0"] = torch.cat([by_first, affine_gradient(trace.chunk_embeddings, by_chunk)], dim=1)
+        gradients["chunk_embeddings"] = torch.bmm(by_chunk, first[:, width:-1].transpose(1, 2))
+        gradients["task_embeddings"] = torch.bmm(by_task, first[:, :width].transpose(1, 2))
         return gradients
 
     def weights(self, features: Tensor, output: Tensor | None = None) -> Tensor:
         """Apply the output layer: ``[R, T * chunks, h + 1]`` to ``[R, T, chunks * chunk_size]``, surplus included."""
-        chunks = features @ (self.shared["output"] if output is None else output)
+        chunks = torch.bmm(features, self.shared["output"] if output is None else output)
         return chunks.view(len(chunks), -1, self.num_chunks * self.chunk_size)
 
     def gradients(self, trace: Trace, by_weights: Tensor) -> dict[str, Tensor]:
         """Return a loss's gradients by all parameters of ``trace``, from that by the ``weights`` of its features."""
         chunks = by_weights.view(len(by_weights), -1, self.chunk_size)
         by_features = long_product(chunks, self.shared["output"].detach())
-        by_output = trace.features.transpose(1, 2) @ chunks
+        by_output = torch.bmm(trace.features.transpose(1, 2), chunks)
         return {"output": by_output, **self.derive(trace, by_features)}
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def affine_gradient(x: Tensor, by_output: Tensor) -> Tensor:
     """Return a loss's gradient by a homogeneous layer from its input ``[R, B, n]`` and that by its output."""
-    return torch.cat([x.transpose(1, 2) @ by_output, by_output.sum(1, keepdim=True)], dim=1)
+    return torch.cat([torch.bmm(x.transpose(1, 2), by_output), by_output.sum(1, keepdim=True)], dim=1)
 
 
 def long_product(a: Tensor, b: Tensor) -> Tensor:
@@ -54,18 +54,18 @@ def long_product(a: Tensor, b: Tensor) -> Tensor:
     """
     runs, rows, length = a.shape
     if length < _LONG * max(rows, b.shape[1]) or (runs > 1 and not a.is_cuda):
-        return a @ b.transpose(1, 2)
+        return torch.bmm(a, b.transpose(1, 2))
     part = max(_GPU_PART, length // _GPU_PARTS // _GPU_PART * _GPU_PART) if a.is_cuda else length // _PARTS
-    return torch.cat([_product_in_parts(a[run : run + 1], b[run : run + 1], part) for run in range(runs)])
+    return torch.stack([_product_in_parts(a[run], b[run], part) for run in range(runs)])
 
 
 def _product_in_parts(a: Tensor, b: Tensor, part: int) -> Tensor:
-    """Return the product of ``a [1, m, n]`` and ``b [1, k, n]``, of ``part`` columns at a time and what is left."""
-    whole = a.shape[2] - a.shape[2] % part
-    parts = [x[0, :, :whole].unflatten(1, (-1, part)).transpose(0, 1) for x in (a, b)]
-    product = (parts[0] @ parts[1].transpose(1, 2)).sum(0, keepdim=True)
-    if whole < a.shape[2]:
-        product += a[:, :, whole:] @ b[:, :, whole:].transpose(1, 2)
+    """Return the product ``a b'`` of ``a [m, n]`` and ``b [k, n]``, of ``part`` columns at a time and what is left."""
+    whole = a.shape[1] - a.shape[1] % part
+    parts = [x[:, :whole].unflatten(1, (-1, part)).transpose(0, 1) for x in (a, b)]
+    product = torch.bmm(parts[0], parts[1].transpose(1, 2)).sum(0)
+    if whole < a.shape[1]:
+        product.addmm_(a[:, whole:], b[:, whole:].T)
     return product
 
 

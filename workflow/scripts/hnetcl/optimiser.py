@@ -1,12 +1,16 @@
 """Adam over the run axis, and the step it would make."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from hnetcl.clock import Clock, prepared
+
+# On a CPU a step ahead is taken so many numbers at a time: what it leaves of the moments, which nobody wants, then
+# never leaves the caches.
+PIECE = 2**18
 
 
 class Adam:
@@ -27,9 +31,9 @@ class Adam:
         self._first, self._second = (
             {name: torch.zeros_like(value.detach()) for name, value in self.parameters.items()} for _ in range(2)
         )
-        # Torch's kernel reads and raises these.
-        self._counts = {name: torch.zeros((), device=value.device) for name, value in self.parameters.items()}
-        self._rate = torch.zeros((), device=next(iter(self._counts.values())).device)
+        device = next(iter(self._first.values())).device
+        self._count = torch.zeros((), device=device)  # of steps
+        self._rate = torch.zeros((), device=device)
         self.learning_rate = learning_rate
 
     @property
@@ -58,53 +62,62 @@ class Adam:
         This is the published preview, Adam with its present moments and bias correction (Kingma & Ba 2015, algorithm
         1): a step taken on copies. ``out`` holds where the result is to be written, for those parameters that it names.
         """
-        copies = [{name: torch.empty_like(part[name]) for name in gradients} for part in self._state]
-        places = {name: out[name] for name in gradients if name in (out or {})}
+        gradients = {name: gradient.contiguous() for name, gradient in gradients.items()}
+        places = {name: place for name, place in (out or {}).items() if name in gradients}
         # The fused kernel takes a parameter to lie in one piece, whether it does or not.
-        copies[0].update({name: place for name, place in places.items() if place.is_contiguous()})
-        for copy, part in zip(copies, self._state, strict=True):
-            torch._foreach_copy_(list(copy.values()), [part[name] for name in copy])
-        self._take_step(copies, gradients)
+        ahead = {name: torch.empty_like(self.parameters[name]) for name in gradients}
+        ahead.update({name: place for name, place in places.items() if place.is_contiguous()})
+        count = self._count + 1
+        state = (ahead, self.parameters, self._first, self._second, gradients)
+        by_name = (zip(*(_pieces(part[name]) for part in state), strict=True) for name in gradients)
+        for pieces in zip_longest(*by_name):
+            moved, now, first, second, by = map(list, zip(*filter(None, pieces), strict=True))
+            moments = [torch.empty_like(moment) for moment in first + second]
+            torch._foreach_copy_(moved + moments, now + first + second)
+            self._move(moved, moments[: len(first)], moments[len(first) :], count, by)
         for name, place in places.items():
-            if copies[0][name] is not place:
-                copies[0][name] = place.copy_(copies[0][name])
-        return copies[0]
+            if ahead[name] is not place:
+                ahead[name] = place.copy_(ahead[name])
+        return ahead
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         """Take one step on ``gradients``."""
-        self._take_step(self._state, gradients)
+        self._count += 1
+        state = (list(part.values()) for part in (self.parameters, self._first, self._second))
+        self._move(*state, self._count, [gradients[name].contiguous() for name in self.parameters])
 
-    @property
-    def _state(self) -> Sequence[Mapping[str, Tensor]]:
-        """What a step changes."""
-        return self.parameters, self._first, self._second, self._counts
+    def _move(
+        self,
+        parameters: Sequence[Tensor],
+        first: Sequence[Tensor],
+        second: Sequence[Tensor],
+        count: Tensor,
+        gradients: Sequence[Tensor],
+    ) -> None:
+        """Change parameters and moments as Adam's step number ``count`` does.
 
-    def _take_step(self, state: Sequence[Mapping[str, Tensor]], gradients: Mapping[str, Tensor]) -> None:
-        """Change parameters, moments and counts as Adam does; all of them are named in the same order."""
-        parameters, first, second, counts = state
-        adam(
-            list(parameters.values()),
-            # The fused kernel reads a gradient in its parameter's memory layout.
-            [gradients[name].contiguous() for name in parameters],
-            list(first.values()),
-            list(second.values()),
+        Torch's fused kernel reads a gradient in its parameter's memory layout, whatever its own: both lie in one piece.
+        """
+        torch._fused_adam_(
+            parameters,
+            gradients,
+            first,
+            second,
             [],
-            list(counts.values()),
-            fused=True,
-            amsgrad=False,
+            [count] * len(parameters),
+            lr=self._learning_rate if _is_at_hand(self._rate) else self._rate,
             beta1=self._betas[0],
             beta2=self._betas[1],
-            lr=self._learning_rate if _is_at_hand(self._rate) else self._rate,
-            weight_decay=0,
+            weight_decay=0.0,
             eps=self._epsilon,
+            amsgrad=False,
             maximize=False,
         )
 
     def state_dict(self) -> dict:
         """Return moments and step count."""
-        steps = int(next(iter(self._counts.values())))
-        return {"first": self._first, "second": self._second, "steps": steps}
+        return {"first": self._first, "second": self._second, "steps": int(self._count)}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
@@ -112,9 +125,15 @@ class Adam:
         for name in self.parameters:
             self._first[name].copy_(state["first"][name])
             self._second[name].copy_(state["second"][name])
-            self._counts[name].fill_(state["steps"])
+        self._count.fill_(state["steps"])
 
 
 def _is_at_hand(number: Tensor) -> bool:
     """Whether the host may read ``number`` in the middle of a step: on a GPU it would have to wait for it."""
     return number.device.type == "cpu"
+
+
+def _pieces(values: Tensor) -> Sequence[Tensor]:
+    """Return ``values`` as they are, or on a CPU, where they are many, in pieces of `PIECE` numbers."""
+    few = values.is_cuda or values.numel() <= PIECE
+    return (values,) if few else values.view(-1).split(PIECE)

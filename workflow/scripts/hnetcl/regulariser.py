@@ -135,7 +135,7 @@ class ExplicitRegulariser(OutputRegulariser):
         return chunks.unflatten(1, (self.num_tasks, -1))
 
     def _generate(self, embeddings: Tensor, shared: Mapping[str, Tensor]) -> Tensor:
-        return self.hypernetwork.features(embeddings, shared) @ shared["output"]
+        return torch.bmm(self.hypernetwork.features(embeddings, shared), shared["output"])
 
     def _leaves_and_change(
         self, shifted: Mapping[str, Tensor], iteration: int | Clock
@@ -222,18 +222,16 @@ class ExactRegulariser(OutputRegulariser):
         columns = [P[:, :, segment.start : segment.stop] for segment in self._segments]
         # A stands in both halves of P: of the gradient by c, the upper half is that by z.
         grams = [long_product(part, part[:, : 2 * padded if value else padded]) for part in columns]
-        of_every = P.new_zeros(len(P), 2 * padded, 2 * padded if value else padded)
-        for gram, apart in zip(grams, self._apart, strict=True):
-            if apart.sign <= 0:
-                of_every += gram
-        products = P.new_zeros(2, len(P), padded, padded)
+        held_by_every = [gram for gram, apart in zip(grams, self._apart, strict=True) if apart.sign <= 0]
+        of_every = sum(held_by_every[1:], start=held_by_every[0]) if held_by_every else None
+        products = P.new_zeros(len(P), padded, 2 * padded)
         products_apart = [torch.zeros_like(products) if apart.sign else None for apart in self._apart]
         total = P.new_zeros(len(P)) if value else None
         for block in self._blocks:
             trace = self.hypernetwork.trace(self._chosen(self._embeddings, iteration, block), shifted)
             z = _widened(trace.features, padded)
             before = self._chosen(self._features, iteration, block).flatten(1, 2)
-            every = _Rows(z, z - before, before)
+            every = _Rows(z, torch.cat([z - before, before], dim=2))
             every.add_products(products)
             by_features = torch.zeros_like(z)
             for segment, apart, gram, sums in zip(self._segments, self._apart, grams, products_apart, strict=True):
@@ -247,17 +245,18 @@ class ExactRegulariser(OutputRegulariser):
                 some.add(by_features, gram, apart.sign)
                 if value:
                     total += apart.sign * some.value(gram)
-            every.add(by_features, of_every, 1)
-            if value:
-                total += every.value(of_every)
+            if of_every is not None:
+                every.add(by_features, of_every, 1)
+                if value:
+                    total += every.value(of_every)
             extras = self.hypernetwork.derive(trace, by_features[:, :, : self._width].mul_(2 * self.scale))
             del extras["task_embeddings"]  # those of earlier tasks stay as they are
             for name, extra in extras.items():
                 gradients[name] = gradients[name] + extra
         for segment, apart, part, sums in zip(self._segments, self._apart, columns, products_apart, strict=True):
             counted = products if not apart.sign else sums if apart.sign > 0 else products - sums
-            counted = torch.cat(tuple(counted[:, :, : self._width]), dim=2)
-            gradients["output"][:, :, segment.start : segment.stop].baddbmm_(counted, part, alpha=2 * self.scale)
+            by_output = gradients["output"][:, :, segment.start : segment.stop]
+            by_output.baddbmm_(counted[:, : self._width], part, alpha=2 * self.scale)
         return self.scale * total if value else None
 
 
@@ -284,44 +283,38 @@ def _rows_apart(segment: Segment) -> _RowsApart:
 
 
 class _Rows(NamedTuple):
-    """Rows of C, one an earlier task and chunk: z, z - z* and z*, each ``[R, rows, h + 1]``; ``chunks`` if not all."""
+    """One row an earlier task and chunk: z ``[R, rows, h + 1]`` and C, z - z* beside z*; ``chunks`` if not all."""
 
     features: Tensor
-    change: Tensor
-    before: Tensor
+    C: Tensor
     chunks: Tensor | None = None
     num_chunks: int = 0
 
     def of_chunks(self, chunks: Tensor, num_chunks: int) -> "_Rows":
         """Return the rows of some chunks of every task."""
-        parts = (x.unflatten(1, (-1, num_chunks))[:, :, chunks].flatten(1, 2) for x in self[:3])
+        parts = (x.unflatten(1, (-1, num_chunks)).index_select(2, chunks).flatten(1, 2) for x in self[:2])
         return _Rows(*parts, chunks, num_chunks)
 
     def scaled(self, factor: Tensor) -> "_Rows":
         """Return all rows times ``factor [R, rows, 1]``."""
-        return _Rows(*(x * factor for x in self[:3]))
+        return _Rows(self.features * factor, self.C * factor)
 
     def add_products(self, sums: Tensor) -> None:
-        """Add z'C, which with P gives the gradient by A, to ``sums [2, R, h + 1, h + 1]``, its left and right half."""
-        z = self.features.transpose(1, 2)
-        sums[0] += z @ self.change
-        sums[1] += z @ self.before
+        """Add z'C, which with P gives the gradient by A, to ``sums [R, h + 1, 2 (h + 1)]``."""
+        sums.baddbmm_(self.features.transpose(1, 2), self.C)
 
     def add(self, by_features: Tensor, gram: Tensor, sign: int) -> None:
         """Add C P P', the part by z, to ``by_features``, that of all rows."""
-        width = self.change.shape[2]
-        upper, lower = gram[:, :width, :width], gram[:, width:, :width]
+        gram = gram[:, :, : by_features.shape[2]]
         if self.chunks is None:
-            by_features.baddbmm_(self.change, upper, alpha=sign).baddbmm_(self.before, lower, alpha=sign)
+            by_features.baddbmm_(self.C, gram, alpha=sign)
             return
-        part = torch.baddbmm(self.change @ upper, self.before, lower)
-        by_chunk = by_features.unflatten(1, (-1, self.num_chunks))
-        by_chunk[:, :, self.chunks] += sign * part.unflatten(1, (-1, len(self.chunks)))
+        part = torch.bmm(self.C, gram).unflatten(1, (-1, len(self.chunks)))
+        by_features.unflatten(1, (-1, self.num_chunks)).index_add_(2, self.chunks, part, alpha=sign)
 
     def value(self, gram: Tensor) -> Tensor:
         """Return <P P', C'C> of each run, ``[R]``."""
-        C = torch.cat([self.change, self.before], dim=2)
-        return ((C @ gram) * C).sum((1, 2))
+        return (torch.bmm(self.C, gram) * self.C).sum((1, 2))
 
 
 def _widened(features: Tensor, width: int) -> Tensor:

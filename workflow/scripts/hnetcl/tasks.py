@@ -138,10 +138,8 @@ class TaskSequence:
         x = images.index_select(0, samples.flatten()).unflatten(0, samples.shape)  # whole rows: faster than indexing
         if self._pixels is None:
             return x
-        if isinstance(tasks, int) and x.is_cuda:
+        if isinstance(tasks, int):
             return x.gather(2, self._pixels[:, tasks].unsqueeze(1).expand_as(x))
-        if isinstance(tasks, int):  # on a CPU faster than gather
-            return torch.stack([x[r].index_select(1, self._pixels[r, tasks]) for r in range(len(x))])
         runs = torch.arange(len(x), device=x.device).unsqueeze(1)
         return x.gather(2, self._pixels[runs, tasks])
 
