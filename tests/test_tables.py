@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+import compare_peers
 import show_table
 from hnetcl import records, tables
 from hnetcl.verdicts import compare, summarise
@@ -191,3 +192,27 @@ def test_the_page_of_a_table_has_the_same_cells_as_its_markdown(tmp_path, monkey
     assert all(kind in cell.split("<br>")[-1] for cell, kind in shown.kinds.items())
     assert "<h2>Table 1 &amp; co</h2>" in page and "<h3>SplitMNIST</h3>" in page
     assert "|" not in page and "**" not in page and "<li>reproduced: " in page
+
+
+def test_the_authors_code_stands_beside_our_runs_and_the_published_values(tmp_path, monkeypatch):
+    """A seed's accuracy is the mean over its tasks; the verdict compares ours with theirs, not with the published."""
+    peers = tmp_path / "peers.csv"
+    peers.write_text(
+        "method,scenario,seed,task,final,during,inference\n"
+        "hnet_r,CL3,1,1,96.0,99.0,\nhnet_r,CL3,1,2,94.0,99.0,\n"
+        "hnet_ent,CL1,1,1,90.0,99.0,\nhnet_ent,CL1,1,2,80.0,99.0,\n"
+        "hnet_ent,CL1,2,1,91.0,99.0,\nhnet_ent,CL1,2,2,83.0,99.0,\n"
+    )
+    runs, reference = tmp_path / "runs.csv", tmp_path / "reference.csv"
+    records.write_table(make_runs([86.0, 86.5]), runs)
+    records.write_table(make_reference(95.25, 0.01), reference)
+    csv, text = tmp_path / "out.csv", tmp_path / "out.md"
+    options = {"peers": peers, "runs": runs, "reference": reference, "csv": csv, "markdown": text}
+    arguments = [word for name, path in options.items() for word in (f"--{name}", str(path))]
+    monkeypatch.setattr("sys.argv", ["compare_peers", "--experiment", "SplitMNIST", *arguments])
+    compare_peers.main()
+    assert text.read_text().splitlines()[2:] == [
+        "| HNET+ENT, CL1 | 86.00 ± 1.00 (n=2) | 86.25 ± 0.25 (n=2)<br>reproduced (+0.25) | 95.25 ± 0.01 |",
+        "| HNET+R, CL3 | 95.00 (n=1) | not run | – |",
+    ]
+    assert pd.read_csv(csv)["theirs_mean"].tolist() == [86.0, 95.0]

@@ -226,6 +226,31 @@ rule summarise_cost:
         " --markdown {output.markdown} > {log} 2>&1"
 
 
+# What the authors' code reaches was measured by peers/hypercl_accuracy.py, which needs a checkout of it.
+rule compare_peers:
+    input:
+        peers="results/cached/hypercl_accuracy.csv",
+        runs="results/cached/runs.csv",
+        reference="config/reference.csv",
+        script="workflow/scripts/compare_peers.py",
+        code=RESULTS_CODE,
+    output:
+        table="results/tables/peers.csv",
+        markdown="results/tables/peers.md",
+    log:
+        "results/logs/compare_peers.log",
+    conda:
+        "../../envs/results.yaml"
+    params:
+        margin=config["verdict_margin"],
+    message:
+        "Comparing with what the authors' code reaches"
+    shell:
+        "python {input.script} --peers {input.peers} --runs {input.runs} --reference {input.reference}"
+        " --experiment SplitMNIST --margin {params.margin} --csv {output.table} --markdown {output.markdown}"
+        " > {log} 2>&1"
+
+
 # Takes what has been trained so far into results/cached. No rule makes those files, so that a fresh clone, which holds
 # them, never starts a training to make them anew.
 rule publish:
@@ -257,6 +282,7 @@ rule publish:
 
 PAGE_TABLES = [
     "table1",
+    "peers",
     "entropy",
     "entropy_test",
     "separate",
