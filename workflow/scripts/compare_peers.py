@@ -15,7 +15,7 @@ import pandas as pd
 from hnetcl.catalogue import METHODS
 from hnetcl.files import written_whole
 from hnetcl.records import in_paper_order, read_runs, write_table
-from hnetcl.tables import estimate, markdown_rows
+from hnetcl.tables import estimate, judged, markdown_rows
 from hnetcl.verdicts import CELL, DEFAULT_MARGIN, FINAL_ACCURACY, compare, read_reference
 
 
@@ -58,14 +58,15 @@ def markdown(table: pd.DataFrame, experiment: str) -> str:
     """Return a row a method and scenario: theirs run here, ours with the verdict, what was published."""
     rows = []
     for cell in table.itertuples():
+        theirs = estimate(cell.theirs_mean, cell.theirs_sem, cell.theirs_n)
         ours = "not run"
         if cell.ours_n:
-            difference = f"{cell.difference:+.2f}".replace("-", "−")
-            ours = f"{estimate(cell.ours_mean, cell.ours_sem)} (n={cell.ours_n})<br>{cell.verdict} ({difference})"
-        theirs = f"{estimate(cell.theirs_mean, cell.theirs_sem)} (n={cell.theirs_n})"
+            own = estimate(cell.ours_mean, cell.ours_sem, cell.ours_n)
+            ours = f"{own}<br>{judged(cell.verdict, cell.difference)}"
         published = "–" if pd.isna(cell.published_mean) else estimate(cell.published_mean, cell.published_sem)
         rows.append([f"{cell.method}, {cell.scenario}", theirs, ours, published])
-    return markdown_rows([f"{experiment}, final accuracy in %", "authors' code, run here", "ours", "published"], rows)
+    head = [f"{experiment}, final accuracy in %", "authors' code, run here", "ours", "published"]
+    return markdown_rows(head, rows) + "\n"
 
 
 if __name__ == "__main__":

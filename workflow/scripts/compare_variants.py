@@ -63,7 +63,7 @@ def rank(runs: pd.DataFrame) -> pd.DataFrame:
 def markdown(ranked: pd.DataFrame, published: pd.DataFrame) -> str:
     """Return a Markdown table a method, with a column a scenario and variants in the order of the last scenario."""
     cells = ranked.assign(
-        text=[f"{estimate(row.mean_final_mean, row.mean_final_sem)} (n={row.n})" for row in ranked.itertuples()]
+        text=[estimate(row.mean_final_mean, row.mean_final_sem, row.n) for row in ranked.itertuples()]
     )
     blocks = []
     for method, own in cells.groupby("method"):

@@ -16,17 +16,26 @@ PACKAGE = Path(__file__).resolve().parent
 
 def code_version() -> str:
     """Return the commit (with "+changes" where library or scripts differ from it) or, outside git, a content hash."""
-    folder = PACKAGE.parent
+    try:
+        return commit_of(PACKAGE.parent)
+    except (OSError, subprocess.CalledProcessError):
+        return f"content-{content_hash()}"
+
+
+def commit_of(folder: str | Path) -> str:
+    """Return the commit of the checkout that ``folder`` is in, with "+changes" where what it holds differs from it.
+
+    Raises:
+        OSError: there is no git.
+        subprocess.CalledProcessError: the folder is in no checkout.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    try:
-        commit = git("rev-parse", "--short=12", "HEAD")
-        return commit + ("+changes" if git("status", "--porcelain", "--", str(folder)) else "")
-    except (OSError, subprocess.CalledProcessError):
-        return f"content-{content_hash()}"
+    commit = git("rev-parse", "--short=12", "HEAD")
+    return commit + ("+changes" if git("status", "--porcelain", "--", ".") else "")
 
 
 def content_hash() -> str:

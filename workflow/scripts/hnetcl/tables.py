@@ -115,22 +115,27 @@ def latex(table: Table) -> str:
 
 def _lines(cell: NamedTuple) -> list[str]:
     run = pd.notna(cell.mean_final_mean)
-    ours = f"{estimate(cell.mean_final_mean, cell.mean_final_sem)} (n={cell.n:.0f})" if run else "not run"
+    ours = estimate(cell.mean_final_mean, cell.mean_final_sem, cell.n) if run else "not run"
     lines = [ours]
     if pd.notna(cell.paper_mean):
         marks = "†" * (cell.confidence != "checked") + "‡" * (cell.artefact == BASELINE_ARTEFACT)
         if cell.method in BASELINES + BOUNDS:
             marks += {"as published": "¶", "fixed": "§"}.get(cell.tasks, "")
-        seeds = f" (n={cell.paper_n})" if pd.notna(cell.paper_n) else ""
-        lines.append(f"paper {estimate(cell.paper_mean, cell.paper_sem)}{seeds}{marks}")
+        lines.append(f"paper {estimate(cell.paper_mean, cell.paper_sem, cell.paper_n)}{marks}")
         if run:
-            lines.append(f"{cell.verdict} ({cell.difference:+.2f})".replace("-", "−"))
+            lines.append(judged(cell.verdict, cell.difference))
     return lines
 
 
-def estimate(mean: float, spread: float) -> str:
-    """Return a mean with its spread, alone where a single seed leaves none."""
-    return f"{mean:.2f} ± {spread:.2f}" if pd.notna(spread) else f"{mean:.2f}"
+def estimate(mean: float, spread: float, n: int | None = None) -> str:
+    """Return a mean with its spread, alone where a single seed leaves none, and with the number of seeds if known."""
+    text = f"{mean:.2f} ± {spread:.2f}" if pd.notna(spread) else f"{mean:.2f}"
+    return f"{text} (n={n:.0f})" if pd.notna(n) else text
+
+
+def judged(verdict: str, difference: float) -> str:
+    """Return a verdict with the difference that it is about."""
+    return f"{verdict} ({difference:+.2f})".replace("-", "−")
 
 
 def markdown_rows(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -6,12 +6,13 @@ python workflow/scripts/peers/hypercl_accuracy.py --repository ../hypercl --meth
 Its settings are its defaults, which are meant to be the published ones, but that no pictures are drawn while it
 trains. One row a seed and task: test accuracy in percent after the last task (final) and right after the task itself
 (during), and how many of the task's images were given to it in the end (inference; nothing where nothing is inferred).
-Rows are written as seeds end, and those that the file has already are not made again. ``--data`` holds MNIST's four
-files, packed, in a folder MNIST. A seed takes ten minutes on one CPU core.
+Rows are written as seeds end, with the commit of the checkout and the machine, and those that the file has already are
+not made again. ``--data`` holds MNIST's four files, packed, in a folder MNIST. A seed takes ten minutes on one core.
 """
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 from hypercl import import_from
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from hnetcl.provenance import commit_of, with_machine
 
 # What its README says.
 OPTIONS = {"hnet_ent": ["--infer_task_id", "--infer_with_entropy"], "hnet_tir": ["--infer_task_id"], "hnet_r": []}
@@ -35,6 +39,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", required=True, metavar="CSV")
     arguments = parser.parse_args()
+    try:
+        code = commit_of(arguments.repository)
+    except (OSError, subprocess.CalledProcessError):
+        parser.error(f"--repository = '{arguments.repository}' is not allowed. Allowed: a git checkout of hypercl")
     torch.set_num_threads(arguments.threads)
     data, output = os.path.abspath(arguments.data), Path(arguments.output).absolute()
     training = import_from(arguments.repository, "mnist", "train_splitMNIST")
@@ -62,8 +70,12 @@ def main() -> None:
         columns = {"final": found.overall_acc_list, "during": found.during_accs_final}
         if found.infer_task_id and arguments.scenario > 1:
             columns["inference"] = found.overall_task_infer_accuracy_list
-        for task, values in enumerate(zip(*columns.values(), strict=True), start=1):
-            rows.append({**run, "task": task, **dict(zip(columns, map(float, values), strict=True))})
+        of_seed = [
+            {**run, "task": task, **dict(zip(columns, map(float, values), strict=True))}
+            for task, values in enumerate(zip(*columns.values(), strict=True), start=1)
+        ]
+        provenance = {"code_version": code, "torch": torch.__version__}
+        rows += with_machine(pd.DataFrame(of_seed).assign(**provenance)).to_dict("records")
         pd.DataFrame(rows).to_csv(output, index=False, float_format="%.4f")
 
 
