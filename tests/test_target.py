@@ -1,5 +1,6 @@
 """Target networks against torch's own linear layers."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from hnetcl.target import TargetMLP
+from hnetcl.target import Target, TargetMLP
 
 ACTIVATIONS = {"relu": torch.relu, "elu": functional.elu, "sigmoid": torch.sigmoid}
 
@@ -57,6 +58,11 @@ def test_gradients_are_those_of_plain_linear_layers_and_zero_for_surplus(target,
     (expected,) = torch.autograd.grad(plain.square().sum(), flat)
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
     assert not found[:, target.num_weights :].any()
+    for derive in (target.derive, partial(Target.derive, target)):  # by hand, and by autograd
+        value, found = derive(flat.detach(), x, lambda logits: logits.square().sum((1, 2)), outputs)
+        torch.testing.assert_close(value, plain.detach().square().sum((1, 2)), rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+        assert not found[:, target.num_weights :].any()
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,6 +1,7 @@
 """A classifier whose weights come from a protected hypernetwork, one network a task (paper, section 2)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,10 +79,10 @@ class HypernetworkClassifier:
         """One iteration of section 2.1: the task's gradient, then the protected step. Return the loss, ``[R]``."""
         weights = self._trainer.weights(iteration)
         mode = Mode(True, self._statistics[self._task], self._masks[iteration])
-        logits = self.target.logits(self.target.unpack(weights), batch.x, self.outputs.head(self._task), mode)
-        loss = cross_entropy(logits, batch.labels)
-        self._trainer.step(*torch.autograd.grad(loss.sum(), weights), iteration)
-        return loss.detach()
+        head, loss_of = self.outputs.head(self._task), partial(cross_entropy, labels=batch.labels)
+        loss, by_weights = self.target.derive(weights, batch.x, loss_of, head, mode)
+        self._trainer.step(by_weights, iteration)
+        return loss
 
     def _task_networks(self, tasks: Sequence[int]) -> list[Tensor]:
         """Return the networks of ``tasks``, each with its own head only, stacked: ``[R * tasks, *shape]``."""

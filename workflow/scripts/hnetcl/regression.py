@@ -4,6 +4,7 @@ Every function here trains all seeds at once and returns what the learner predic
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,9 +149,9 @@ class Trainer:
         trainer.begin_task(embedding)
         for iteration, indices in enumerate(self._batches(len(task.train_x), number)):
             weights = trainer.weights(iteration)
-            outputs = self.target.logits(self.target.unpack(weights), task.train_x[indices].unsqueeze(2))
-            loss = self._loss(outputs, task.train_y[indices])
-            trainer.step(*torch.autograd.grad(loss.sum(), weights), iteration)
+            loss = partial(self._loss, targets=task.train_y[indices])
+            _, by_weights = self.target.derive(weights, task.train_x[indices].unsqueeze(2), loss)
+            trainer.step(by_weights, iteration)
 
     def _generate(self, network: ChunkedHypernetwork, task: int) -> list[Tensor]:
         return self.target.unpack(network.weights(network.features(network.embeddings([task]))).flatten(1))

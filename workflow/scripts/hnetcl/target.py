@@ -1,7 +1,7 @@
 """Target networks: functions without weights of their own."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hnetcl.clock import Clock
-from hnetcl.layers import ACTIVATIONS, linear
+from hnetcl.layers import ACTIVATIONS, BACKWARD, linear
 from hnetcl.streams import UniformNoise
 
 
@@ -58,6 +58,23 @@ class Target(ABC):
     @abstractmethod
     def logits(self, weights: Sequence[Tensor], x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
         """Apply the network to ``x [R, B, inputs]``; only the units ``outputs`` of the last layer are computed."""
+
+    def derive(
+        self,
+        flat: Tensor,
+        x: Tensor,
+        loss: Callable[[Tensor], Tensor],
+        outputs: slice = slice(None),
+        mode: Mode = TEST,
+    ) -> tuple[Tensor, Tensor]:
+        """Return a loss of the ``logits`` of each run, ``[R]``, and its gradient by the flat weights ``[R, n]``.
+
+        ``loss`` takes the logits; ``flat`` is as for ``unpack``, and what is left over there has a gradient of 0.
+        """
+        leaf = flat.detach().requires_grad_()
+        value = loss(self.logits(self.unpack(leaf), x, outputs, mode))
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach(), gradient
 
     def initial_statistics(self, runs: int, like: Tensor) -> list[Tensor]:
         """Return means 0 and variances 1 of every batch normalisation in turn, each ``[R, channels]``."""
@@ -131,6 +148,36 @@ class TargetMLP(Target):
             columns = activation(torch.baddbmm(b.unsqueeze(2), w, columns))
         columns = torch.baddbmm(bias[:, outputs].unsqueeze(2), weight[:, outputs], columns)
         return columns.transpose(1, 2).contiguous()
+
+    @torch.no_grad()
+    def derive(self, flat, x, loss, outputs=slice(None), mode=TEST):
+        """See ``Target``: by hand, each layer's gradient straight into its place in the flat vector."""
+        activation, backward = ACTIVATIONS[self.activation], BACKWARD[self.activation]
+        gradient = torch.empty_like(flat)
+        gradient[:, self.num_weights :] = 0
+        layers, by_layers = (list(zip(f[::2], f[1::2], strict=True)) for f in map(self.unpack, (flat, gradient)))
+        if outputs != slice(None):
+            for by_all_units in by_layers[-1]:
+                by_all_units.zero_()
+            layers[-1], by_layers[-1] = ([part[:, outputs] for part in pair] for pair in (layers[-1], by_layers[-1]))
+
+        columns, sums = [], x.transpose(1, 2)
+        for number, (weight, bias) in enumerate(layers):
+            columns.append(activation(sums) if number else sums)
+            sums = torch.baddbmm(bias.unsqueeze(2), weight, columns[-1])
+        logits = sums.transpose(1, 2).contiguous().requires_grad_()
+        with torch.enable_grad():
+            value = loss(logits)
+            (by_logits,) = torch.autograd.grad(value.sum(), logits)
+
+        by_sums = by_logits.transpose(1, 2)
+        for number in range(len(layers) - 1, -1, -1):
+            by_weight, by_bias = by_layers[number]
+            torch.bmm(by_sums, columns[number].transpose(1, 2), out=by_weight)
+            torch.sum(by_sums, 2, out=by_bias)
+            if number:
+                by_sums = backward(torch.bmm(layers[number][0].transpose(1, 2), by_sums), columns[number])
+        return value.detach(), gradient
 
     def layer_by_layer(self, weights: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return each layer's input ``[R, B, in]`` and pre-activation ``[R, B, out]``; the last one is the logits."""
