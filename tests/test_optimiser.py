@@ -1,13 +1,18 @@
 """Adam and its look-ahead against a separate, unfused ``torch.optim.Adam``."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from hnetcl import optimiser
-from hnetcl.optimiser import Adam
+from hnetcl.optimiser import Adam, Place
 
+SCRIPTS = Path(optimiser.__file__).parents[1]
 SHAPES = {"chunks": (2, 3, 4), "layer": (2, 5, 6), "embedding": (2, 3)}
 SETTINGS = [(1e-3, (0.9, 0.999), 1e-8), (1e-4, (0.5, 0.99), 1e-6), (0.1, (0.0, 0.9), 1e-8)]
 
@@ -82,9 +87,7 @@ def test_look_ahead_changes_neither_parameters_nor_gradients_nor_later_steps():
         assert torch.equal(parameter, twin.parameters[name])
 
 
-@pytest.mark.parametrize("piece", [16, 32, optimiser.PIECE])
-def test_look_ahead_is_bit_for_bit_the_step_that_follows(piece, monkeypatch):
-    monkeypatch.setattr(optimiser, "PIECE", piece)
+def test_look_ahead_is_bit_for_bit_the_step_that_follows():
     torch.manual_seed(0)
     ours, _, _ = make_pair(torch.float32)
     for _ in range(5):
@@ -95,20 +98,53 @@ def test_look_ahead_is_bit_for_bit_the_step_that_follows(piece, monkeypatch):
             assert torch.equal(found[name], parameter)
 
 
+@pytest.mark.parametrize("large", [1, optimiser.LARGE])
 @pytest.mark.parametrize("shape", [(2, 10, 6), (4, 5, 6)], ids=["strided", "in one piece"])
-def test_look_ahead_writes_to_the_place_it_is_given(shape):
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_look_ahead_writes_itself_and_the_change_to_the_place_it_is_given(
+    large, shape, settings, dtype, tolerance, monkeypatch
+):
+    monkeypatch.setattr(optimiser, "LARGE", large)
     torch.manual_seed(0)
-    ours, _, _ = make_pair(torch.float32)
-    for _ in range(2):
-        gradient = random_gradients(torch.float32)
-        wide = torch.zeros(shape)
-        place = wide[:2, :5]
-        returned = ours.look_ahead(gradient, {"layer": place})
-        assert returned["layer"].data_ptr() == place.data_ptr()
-        for name, value in ours.look_ahead(gradient).items():
+    ours, _, _ = make_pair(dtype, *settings)
+    parameter, before = ours.parameters["layer"], torch.randn(2, 5, 6, dtype=dtype)
+    for _ in range(30):
+        gradients = random_gradients(dtype)
+        wide, far = torch.zeros(2, *shape, dtype=dtype)
+        place = Place(wide[:2, :5], before, far[:2, :5])
+        returned, expected = ours.look_ahead(gradients, {"layer": place}), ours.look_ahead(gradients)
+        assert returned["layer"].data_ptr() == place.ahead.data_ptr()
+        step, expected_step = (ahead.pop("layer") - parameter.detach() for ahead in (returned, expected))
+        torch.testing.assert_close(step, expected_step, rtol=tolerance, atol=tolerance * settings[0])
+        assert torch.equal(place.change, place.ahead - before)
+        for name, value in expected.items():
             assert torch.equal(returned[name], value)
-        assert torch.equal(wide.count_nonzero(), place.count_nonzero())
-        ours.step(gradient)
+        for whole, part in ((wide, place.ahead), (far, place.change)):
+            assert torch.equal(whole.count_nonzero(), part.count_nonzero())
+        ours.step(gradients)
+
+
+def test_a_large_look_ahead_is_the_same_on_one_thread_and_on_several():
+    def digest(threads):
+        code = """
+import hashlib, torch
+from hnetcl.optimiser import LARGE, Adam, Place
+torch.manual_seed(0)
+value, before, ahead, change = torch.randn(4, 1, LARGE + 3)
+adam = Adam({"w": value.clone().requires_grad_()}, 1e-3, (0.9, 0.999), 1e-8)
+for _ in range(3):
+    gradient = {"w": torch.randn(1, LARGE + 3)}
+    adam.look_ahead(gradient, {"w": Place(ahead, before, change)})
+    adam.step(gradient)
+print(hashlib.sha256(torch.stack([ahead, change]).numpy().tobytes()).hexdigest())
+"""
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(SCRIPTS)}
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True
+        ).stdout
+
+    assert digest(1) == digest(2) != ""
 
 
 @pytest.mark.parametrize(

@@ -151,16 +151,18 @@ def test_both_forms_are_the_brute_force_sum_in_value_and_every_gradient(problem,
             assert_near(silent[name] - already[name], expected[name], 1e-10, name)
 
 
-def test_shifted_parameters_written_to_the_workspace_give_the_same_gradients():
+def test_shifted_parameters_written_to_their_place_give_the_same_gradients():
     torch.manual_seed(0)
     hypernetwork = make_network(40)
     snapshot = snapshot_of(hypernetwork)
     regulariser = ExactRegulariser(hypernetwork, snapshot, 0.5, [[(0, 40)]] * 2)
     shifted = moved(snapshot)
     value, gradients = apply(regulariser, shifted)
-    regulariser.output_workspace.zero_()
-    regulariser.output_workspace.copy_(shifted["output"])
-    again, in_place = apply(regulariser, {**shifted, "output": regulariser.output_workspace})
+    place = regulariser.output_place
+    for written in (place.ahead, place.change):
+        written.zero_()
+    place.put(shifted["output"])
+    again, in_place = apply(regulariser, {**shifted, "output": place.ahead})
     assert torch.equal(again, value)
     for name in gradients:
         assert torch.equal(in_place[name], gradients[name])

@@ -59,7 +59,7 @@ def test_gradients_are_those_of_plain_linear_layers_and_zero_for_surplus(target,
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
     assert not found[:, target.num_weights :].any()
     for derive in (target.derive, partial(Target.derive, target)):  # by hand, and by autograd
-        value, found = derive(flat.detach(), x, lambda logits: logits.square().sum((1, 2)), outputs)
+        value, found = derive(flat.detach(), x, lambda y: (y.square().sum((1, 2)), 2 * y), outputs)
         torch.testing.assert_close(value, plain.detach().square().sum((1, 2)), rtol=1e-11, atol=1e-12)
         torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
         assert not found[:, target.num_weights :].any()

@@ -80,9 +80,16 @@ class Case:
 
         def build() -> tuple[OutputRegulariser, Callable[[], None]]:
             regulariser, at = FORMS[form](network, snapshot, beta, counted), dict(shifted)
-            if isinstance(regulariser, ExactRegulariser):  # in training, the look-ahead step writes there
-                at["output"] = regulariser.output_workspace.copy_(shifted["output"])
-            return regulariser, lambda: regulariser.value_and_add_gradient(at, gradients, 0)
+            if not isinstance(regulariser, ExactRegulariser):
+                return regulariser, lambda: regulariser.value_and_add_gradient(at, gradients, 0)
+            place = regulariser.output_place
+            at["output"] = place.ahead.copy_(shifted["output"])  # in training, the step ahead is written there
+
+            def call() -> None:
+                torch.sub(place.ahead, place.before, out=place.change)  # in training, in the same pass; it counts here
+                regulariser.value_and_add_gradient(at, gradients, 0)
+
+            return regulariser, call
 
         return build
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from hnetcl.architectures import target_network
 from hnetcl.clock import Clock
 from hnetcl.hypernetwork import ChunkedHypernetwork
-from hnetcl.layers import cross_entropy
+from hnetcl.layers import cross_entropy_and_gradient
 from hnetcl.outputs import OutputUnits
 from hnetcl.protection import ProtectedHypernetwork
 from hnetcl.spec import TargetSpec
@@ -79,7 +79,7 @@ class HypernetworkClassifier:
         """One iteration of section 2.1: the task's gradient, then the protected step. Return the loss, ``[R]``."""
         weights = self._trainer.weights(iteration)
         mode = Mode(True, self._statistics[self._task], self._masks[iteration])
-        head, loss_of = self.outputs.head(self._task), partial(cross_entropy, labels=batch.labels)
+        head, loss_of = self.outputs.head(self._task), partial(cross_entropy_and_gradient, labels=batch.labels)
         loss, by_weights = self.target.derive(weights, batch.x, loss_of, head, mode)
         self._trainer.step(by_weights, iteration)
         return loss

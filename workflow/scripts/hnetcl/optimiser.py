@@ -1,16 +1,28 @@
 """Adam over the run axis, and the step it would make."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import zip_longest
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hnetcl.clock import Clock, prepared
 
-# On a CPU a step ahead is taken so many numbers at a time: what it leaves of the moments, which nobody wants, then
-# never leaves the caches.
-PIECE = 2**18
+# On a CPU, Numba is worth its loading for a parameter of so many numbers.
+LARGE = 2**16
+
+
+class Place(NamedTuple):
+    """Where a parameter one step ahead is to be written, and how far it then is from ``before``; all ``[R, ...]``."""
+
+    ahead: Tensor
+    before: Tensor
+    change: Tensor
+
+    def put(self, value: Tensor) -> None:
+        """Write ``value``, and how far it is from ``before``."""
+        self.ahead.copy_(value)
+        torch.sub(value, self.before, out=self.change)
 
 
 class Adam:
@@ -56,29 +68,48 @@ class Adam:
         prepared(iteration, self, change)
 
     @torch.no_grad()
-    def look_ahead(self, gradients: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def look_ahead(self, gradients: Mapping[str, Tensor], out: Mapping[str, Place] | None = None) -> dict[str, Tensor]:
         """Return what the parameters of ``gradients`` would be after one step on them; nothing else changes.
 
         This is the published preview, Adam with its present moments and bias correction (Kingma & Ba 2015, algorithm
         1): a step taken on copies. ``out`` holds where the result is to be written, for those parameters that it names.
         """
+        # The fused kernel takes a gradient and a parameter to lie in one piece, whether they do or not.
         gradients = {name: gradient.contiguous() for name, gradient in gradients.items()}
         places = {name: place for name, place in (out or {}).items() if name in gradients}
-        # The fused kernel takes a parameter to lie in one piece, whether it does or not.
-        ahead = {name: torch.empty_like(self.parameters[name]) for name in gradients}
-        ahead.update({name: place for name, place in places.items() if place.is_contiguous()})
-        count = self._count + 1
-        state = (ahead, self.parameters, self._first, self._second, gradients)
-        by_name = (zip(*(_pieces(part[name]) for part in state), strict=True) for name in gradients)
-        for pieces in zip_longest(*by_name):
-            moved, now, first, second, by = map(list, zip(*filter(None, pieces), strict=True))
-            moments = [torch.empty_like(moment) for moment in first + second]
-            torch._foreach_copy_(moved + moments, now + first + second)
-            self._move(moved, moments[: len(first)], moments[len(first) :], count, by)
+        large = {n for n, p in places.items() if not p.ahead.is_cuda and p.ahead.numel() >= LARGE}
+        ahead = {name: torch.empty_like(self.parameters[name]) for name in gradients if name not in large}
+        if ahead:
+            moments = [torch.empty_like(part[name]) for part in (self._first, self._second) for name in ahead]
+            now = [part[name] for part in (self.parameters, self._first, self._second) for name in ahead]
+            torch._foreach_copy_([*ahead.values(), *moments], now)
+            first, second = moments[: len(ahead)], moments[len(ahead) :]
+            self._move(list(ahead.values()), first, second, self._count + 1, [gradients[name] for name in ahead])
         for name, place in places.items():
-            if ahead[name] is not place:
-                ahead[name] = place.copy_(ahead[name])
+            if name in large:
+                self._step_ahead(name, gradients[name], place)
+            else:
+                place.put(ahead[name])
+            ahead[name] = place.ahead
         return ahead
+
+    def _step_ahead(self, name: str, gradient: Tensor, place: Place) -> None:
+        """Look ahead for one large parameter on a CPU, in one pass over memory."""
+        from hnetcl.preview import step_ahead  # Numba, which takes a second to load
+
+        step_ahead(
+            self.parameters[name],
+            self._first[name],
+            self._second[name],
+            gradient,
+            place.before,
+            place.ahead,
+            place.change,
+            count=int(self._count) + 1,
+            learning_rate=self._learning_rate,
+            betas=self._betas,
+            epsilon=self._epsilon,
+        )
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor]) -> None:
@@ -131,9 +162,3 @@ class Adam:
 def _is_at_hand(number: Tensor) -> bool:
     """Whether the host may read ``number`` in the middle of a step: on a GPU it would have to wait for it."""
     return number.device.type == "cpu"
-
-
-def _pieces(values: Tensor) -> Sequence[Tensor]:
-    """Return ``values`` as they are, or on a CPU, where they are many, in pieces of `PIECE` numbers."""
-    few = values.is_cuda or values.numel() <= PIECE
-    return (values,) if few else values.view(-1).split(PIECE)

@@ -118,7 +118,7 @@ class ProtectedHypernetwork:
         exact = isinstance(self._regulariser, ExactRegulariser)
         return self._adam.look_ahead(
             {name: gradients[name] for name in self.hypernetwork.shared},
-            {"output": self._regulariser.output_workspace} if exact else {},
+            {"output": self._regulariser.output_place} if exact else {},
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class Trainer:
         trainer.begin_task(embedding)
         for iteration, indices in enumerate(self._batches(len(task.train_x), number)):
             weights = trainer.weights(iteration)
-            loss = partial(self._loss, targets=task.train_y[indices])
+            loss = partial(self._loss_and_gradient, targets=task.train_y[indices])
             _, by_weights = self.target.derive(weights, task.train_x[indices].unsqueeze(2), loss)
             trainer.step(by_weights, iteration)
 
@@ -169,6 +169,11 @@ class Trainer:
     @staticmethod
     def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.squeeze(2) - targets).square().mean(1)
+
+    @staticmethod
+    def _loss_and_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        errors = outputs.squeeze(2) - targets
+        return errors.square().mean(1), errors.unsqueeze(2) * (2 / errors.shape[1])
 
     @torch.no_grad()
     def _fit(self, number: int, weights_for: Callable[[int], list[Tensor]]) -> Fit:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from hnetcl.clock import Clock, at
 from hnetcl.hypernetwork import ChunkedHypernetwork
 from hnetcl.layers import long_product
+from hnetcl.optimiser import Place
 from hnetcl.streams import draw_runs
 
 # One pass over a large array in memory takes about as long as this many floating-point operations an element do
@@ -208,17 +209,17 @@ class ExactRegulariser(OutputRegulariser):
         self._apart = [_rows_apart(segment) for segment in self._segments]
 
     @property
-    def output_workspace(self) -> Tensor:
-        """Where the shifted output layer may be written to save a copy, ``[R, h + 1, chunk_size]``."""
-        return self._stacked[:, : self._width]
+    def output_place(self) -> Place:
+        """Where the shifted output layer and its change may be written to save a copy, ``[R, h + 1, chunk_size]``."""
+        halves = self._stacked.chunk(2, dim=1)
+        return Place(halves[0][:, : self._width], self.snapshot["output"], halves[1][:, : self._width])
 
     @torch.no_grad()
     def value_and_add_gradient(self, shifted, gradients, iteration, value=False):
         """See ``OutputRegulariser``."""
         P, padded = self._stacked, self._features.shape[3]
         if shifted["output"].data_ptr() != P.data_ptr():
-            self.output_workspace.copy_(shifted["output"])
-        torch.sub(self.output_workspace, self.snapshot["output"], out=P[:, padded : padded + self._width])
+            self.output_place.put(shifted["output"])
         columns = [P[:, :, segment.start : segment.stop] for segment in self._segments]
         # A stands in both halves of P: of the gradient by c, the upper half is that by z.
         grams = [long_product(part, part[:, : 2 * padded if value else padded]) for part in columns]

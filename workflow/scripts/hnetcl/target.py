@@ -63,18 +63,20 @@ class Target(ABC):
         self,
         flat: Tensor,
         x: Tensor,
-        loss: Callable[[Tensor], Tensor],
+        loss: Callable[[Tensor], tuple[Tensor, Tensor]],
         outputs: slice = slice(None),
         mode: Mode = TEST,
     ) -> tuple[Tensor, Tensor]:
         """Return a loss of the ``logits`` of each run, ``[R]``, and its gradient by the flat weights ``[R, n]``.
 
-        ``loss`` takes the logits; ``flat`` is as for ``unpack``, and what is left over there has a gradient of 0.
+        ``loss`` returns it from the logits, with its gradient by them. ``flat`` is as for ``unpack``, and what is left
+        over there has a gradient of 0.
         """
         leaf = flat.detach().requires_grad_()
-        value = loss(self.logits(self.unpack(leaf), x, outputs, mode))
-        (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        return value.detach(), gradient
+        logits = self.logits(self.unpack(leaf), x, outputs, mode)
+        value, by_logits = loss(logits.detach())
+        (gradient,) = torch.autograd.grad(logits, leaf, by_logits)
+        return value, gradient
 
     def initial_statistics(self, runs: int, like: Tensor) -> list[Tensor]:
         """Return means 0 and variances 1 of every batch normalisation in turn, each ``[R, channels]``."""
@@ -154,7 +156,7 @@ class TargetMLP(Target):
         """See ``Target``: by hand, each layer's gradient straight into its place in the flat vector."""
         activation, backward = ACTIVATIONS[self.activation], BACKWARD[self.activation]
         gradient = torch.empty_like(flat)
-        gradient[:, self.num_weights :] = 0
+        gradient[:, self.num_weights :].zero_()
         layers, by_layers = (list(zip(f[::2], f[1::2], strict=True)) for f in map(self.unpack, (flat, gradient)))
         if outputs != slice(None):
             for by_all_units in by_layers[-1]:
@@ -165,10 +167,7 @@ class TargetMLP(Target):
         for number, (weight, bias) in enumerate(layers):
             columns.append(activation(sums) if number else sums)
             sums = torch.baddbmm(bias.unsqueeze(2), weight, columns[-1])
-        logits = sums.transpose(1, 2).contiguous().requires_grad_()
-        with torch.enable_grad():
-            value = loss(logits)
-            (by_logits,) = torch.autograd.grad(value.sum(), logits)
+        value, by_logits = loss(sums.transpose(1, 2).contiguous())
 
         by_sums = by_logits.transpose(1, 2)
         for number in range(len(layers) - 1, -1, -1):
@@ -177,7 +176,7 @@ class TargetMLP(Target):
             torch.sum(by_sums, 2, out=by_bias)
             if number:
                 by_sums = backward(torch.bmm(layers[number][0].transpose(1, 2), by_sums), columns[number])
-        return value.detach(), gradient
+        return value, gradient
 
     def layer_by_layer(self, weights: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return each layer's input ``[R, B, in]`` and pre-activation ``[R, B, out]``; the last one is the logits."""
