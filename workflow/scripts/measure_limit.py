@@ -79,10 +79,10 @@ def parts(method: Method, batch: int) -> Iterator[Part]:
     yield Part("target network, forward", 2 * batch * sum(products), weights + activations)
     yield Part("target network, backward", 2 * batch * (2 * sum(products) - products[0]), 2 * weights + 2 * activations)
     yield Part("weight generation, backward", 4 * layer * chunks, 2 * layer + generated)
-    yield Part("look-ahead step", 0, 5 * trained)
-    # One product for P P', one for the output layer's gradient, two with a row for each earlier task and chunk; formed
-    # are the differences, read P twice, read and written the gradient.
-    yield Part("regulariser", 8 * layer * width + 8 * earlier * width**2, 3 * layer + 4 * layer + 2 * layer)
+    yield Part("look-ahead step", 0, 5 * trained + 2 * layer)  # it reads the snapshot and writes the differences too
+    # One product for P P', one for the output layer's gradient, two with a row for each earlier task and chunk; P is
+    # read twice, the gradient read and written.
+    yield Part("regulariser", 8 * layer * width + 8 * earlier * width**2, 4 * layer + 2 * layer)
     yield Part("Adam's step", 0, 7 * trained)
 
 
