@@ -125,6 +125,17 @@ def test_look_ahead_writes_itself_and_the_change_to_the_place_it_is_given(
         ours.step(gradients)
 
 
+def test_a_large_look_ahead_divides_by_zero_as_torch_does(monkeypatch):
+    ours, _, _ = make_pair(torch.float32, epsilon=0.0)
+    gradients = {"layer": torch.randn(2, 5, 6)}
+    gradients["layer"][0] = 0
+    expected = ours.look_ahead(gradients)["layer"]
+    monkeypatch.setattr(optimiser, "LARGE", 1)
+    found = ours.look_ahead(gradients, {"layer": Place(*torch.zeros(3, 2, 5, 6))})["layer"]
+    assert expected[0].isnan().all()
+    torch.testing.assert_close(found, expected, equal_nan=True)
+
+
 def test_a_large_look_ahead_is_the_same_on_one_thread_and_on_several():
     def digest(threads):
         code = """

@@ -6,6 +6,7 @@ caches three times as often.
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,17 +20,18 @@ import numba
 
 def _compiled(function: Callable) -> Callable:
     """Compile for the array types it is called with, and keep that for other processes where files can be written."""
+    compiled = partial(numba.njit, parallel=True, error_model="numpy")  # a division by zero is infinite, as in torch
     try:
-        return numba.njit(parallel=True, cache=True)(function)
+        return compiled(cache=True)(function)
     except RuntimeError:
-        return numba.njit(parallel=True)(function)
+        return compiled()(function)
 
 
 @_compiled
-def _step_ahead(now, first, second, gradient, before, ahead, change, new, keep, new_square, rate, root, epsilon):
+def _step_ahead(now, first, second, gradient, before, ahead, change, new, keep_square, new_square, rate, root, epsilon):
     for i in numba.prange(now.size):  # elementwise: no number depends on how they are shared out
         moment = first[i] + new * (gradient[i] - first[i])
-        square = keep * second[i] + new_square * gradient[i] * gradient[i]
+        square = keep_square * second[i] + new_square * gradient[i] * gradient[i]
         ahead[i] = now[i] - rate * moment / (np.sqrt(square) * root + epsilon)
         change[i] = ahead[i] - before[i]
 
