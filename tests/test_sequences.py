@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import compare_tasks
 import compare_values
@@ -73,6 +74,19 @@ def test_every_method_of_every_panel_is_in_the_legend_and_a_row_says_how_many_se
     assert short == "Short, CL1 (n=1)"
     assert long == "Long, CL1 (n=1: DGR+distill; n=2: HNET+ENT, SI)"
     assert "4 tasks (Long), 2 tasks (Short)" in " ".join(figure.get_supxlabel().split())
+
+
+def test_a_long_title_stays_inside_the_figure():
+    name = "Permuted MMMM, with a target network so small that it takes words"
+    runs = [make_record(name, label, 1, ("cl1",), tasks=2) for label in ("HNET+ENT", "DGR+distill")]
+    runs += [make_record(name, label, seed, ("cl1",), tasks=2) for label in ("online EWC", "SI") for seed in (1, 2)]
+    with style.figure_style():
+        figure = compare_tasks.draw(compare_tasks.by_task(records.accuracy_table(runs)), [name])
+        FigureCanvasAgg(figure).draw()
+    (row,) = figure.subfigs
+    title = row._suptitle.get_window_extent()
+    assert row.get_suptitle().count("\n") == 1
+    assert title.x0 >= 0 and title.x1 <= figure.bbox.x1
 
 
 def test_the_scripts_write_table_and_figure_by_task_with_runs_on_redrawn_tasks_in_place(accuracy, tmp_path, run_script):  # noqa: F811

@@ -32,7 +32,7 @@ SO_FAR = "so_far"
 DRAWN = {"final": "after the last task", "during": "right after the task", SO_FAR: "mean over the tasks so far"}
 PANEL_HEIGHT = 1.7  # inches
 MOST_MARKED = 20  # tasks; the points of more would touch
-TITLE_WIDTH = LEGEND_WIDTH = 112  # as many characters as fit
+TITLE_WIDTH, LEGEND_WIDTH = 76, 112  # as many characters as fit
 
 
 def main() -> None:
