@@ -117,6 +117,7 @@ def test_look_ahead_writes_itself_and_the_change_to_the_place_it_is_given(
         assert returned["layer"].data_ptr() == place.ahead.data_ptr()
         step, expected_step = (ahead.pop("layer") - parameter.detach() for ahead in (returned, expected))
         torch.testing.assert_close(step, expected_step, rtol=tolerance, atol=tolerance * settings[0])
+        assert torch.equal(step, expected_step) or large == 1  # compiled elsewhere than torch's
         assert torch.equal(place.change, place.ahead - before)
         for name, value in expected.items():
             assert torch.equal(returned[name], value)

@@ -170,10 +170,8 @@ class Trainer:
     def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.squeeze(2) - targets).square().mean(1)
 
-    @staticmethod
-    def _loss_and_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        errors = outputs.squeeze(2) - targets
-        return errors.square().mean(1), errors.unsqueeze(2) * (2 / errors.shape[1])
+    def _loss_and_gradient(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self._loss(outputs, targets), (outputs - targets.unsqueeze(2)) * (2 / targets.shape[1])
 
     @torch.no_grad()
     def _fit(self, number: int, weights_for: Callable[[int], list[Tensor]]) -> Fit:

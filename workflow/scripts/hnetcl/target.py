@@ -142,20 +142,26 @@ class TargetMLP(Target):
 
     def logits(self, weights: Sequence[Tensor], x: Tensor, outputs: slice = slice(None), mode: Mode = TEST) -> Tensor:
         """See ``Target``; training and test time are the same."""
-        activation = ACTIVATIONS[self.activation]
         *hidden, (weight, bias) = zip(weights[::2], weights[1::2], strict=True)
-        # Samples are columns inside, so that the gradient of a weight comes out in the weight's own memory layout.
-        columns = x.transpose(1, 2)
-        for w, b in hidden:
-            columns = activation(torch.baddbmm(b.unsqueeze(2), w, columns))
-        columns = torch.baddbmm(bias[:, outputs].unsqueeze(2), weight[:, outputs], columns)
-        return columns.transpose(1, 2).contiguous()
+        _, sums = self._columns([*hidden, (weight[:, outputs], bias[:, outputs])], x)
+        return sums.transpose(1, 2).contiguous()
+
+    def _columns(self, layers: Sequence[tuple[Tensor, Tensor]], x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return each layer's input and the last one's output, ``[R, width, B]``.
+
+        Samples are columns inside, so that the gradient of a weight comes out in the weight's own memory layout.
+        """
+        activation = ACTIVATIONS[self.activation]
+        columns, sums = [], x.transpose(1, 2)
+        for number, (weight, bias) in enumerate(layers):
+            columns.append(activation(sums) if number else sums)
+            sums = torch.baddbmm(bias.unsqueeze(2), weight, columns[-1])
+        return columns, sums
 
     @torch.no_grad()
     def derive(self, flat, x, loss, outputs=slice(None), mode=TEST):
         """See ``Target``: by hand, each layer's gradient straight into its place in the flat vector."""
-        activation, backward = ACTIVATIONS[self.activation], BACKWARD[self.activation]
-        gradient = torch.empty_like(flat)
+        backward, gradient = BACKWARD[self.activation], torch.empty_like(flat)
         gradient[:, self.num_weights :].zero_()
         layers, by_layers = (list(zip(f[::2], f[1::2], strict=True)) for f in map(self.unpack, (flat, gradient)))
         if outputs != slice(None):
@@ -163,10 +169,7 @@ class TargetMLP(Target):
                 by_all_units.zero_()
             layers[-1], by_layers[-1] = ([part[:, outputs] for part in pair] for pair in (layers[-1], by_layers[-1]))
 
-        columns, sums = [], x.transpose(1, 2)
-        for number, (weight, bias) in enumerate(layers):
-            columns.append(activation(sums) if number else sums)
-            sums = torch.baddbmm(bias.unsqueeze(2), weight, columns[-1])
+        columns, sums = self._columns(layers, x)
         value, by_logits = loss(sums.transpose(1, 2).contiguous())
 
         by_sums = by_logits.transpose(1, 2)
